@@ -1,0 +1,1 @@
+"""nwbflow: advanced data I/O for NWB, through PyNWB."""

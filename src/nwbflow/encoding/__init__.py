@@ -1,0 +1,1 @@
+"""Arrays to bytes and back, outside HDF5."""

@@ -1,0 +1,1 @@
+"""Runs a plan: assembly, back-pressure, cancellation, verification. Nothing format-specific."""

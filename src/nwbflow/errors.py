@@ -1,0 +1,102 @@
+"""Every error nwbflow raises on purpose.
+
+The tree is grouped by what a caller would do about it::
+
+    NwbflowError
+    ├── SettingsError (ValueError)        mend the request: codec, chunks, profile, rules
+    ├── PlanError (ValueError)            refused before anything was written: give it more memory, other chunks
+    ├── SourceError (ValueError)          the data are not what was promised: dtype, shape, length, order
+    ├── TargetError (OSError)             the path can't be written: exists, folder, read-only, locked
+    ├── StorageError (OSError)            the disk failed or filled while writing; the handle is not trusted again
+    ├── VerifyError                       what is stored is not what was sent
+    └── UnsupportedError (NotImplementedError)   right request, but not possible here: missing plugin, dtype
+
+Each error is also the matching builtin, so generic handlers work, and carries a stable
+:class:`ErrorKind` to branch on. The long diagnosis (dataset, place, way out) is in the text
+and in notes (:pep:`678`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ErrorKind(StrEnum):
+    """Stable names for what went wrong. Members are only ever added."""
+
+    CODEC = "codec"
+    CHUNKS = "chunks"
+    RULES = "rules"
+    OPTION = "option"
+    MEMORY = "memory"
+    DTYPE = "dtype"
+    LOSSY = "lossy"
+    SHAPE = "shape"
+    LENGTH = "length"
+    EXHAUSTED = "exhausted"
+    SHARED = "shared"
+    RAISED = "raised"
+    BOUNDS = "bounds"
+    CLOSED = "closed"
+    EXISTS = "exists"
+    FOLDER = "folder"
+    PERMISSION = "permission"
+    LOCKED = "locked"
+    NO_SPACE = "no-space"
+    IO = "io"
+    MISMATCH = "mismatch"
+    PLUGIN = "plugin"
+    NOT_HDF5 = "not-hdf5"
+
+
+class NwbflowError(Exception):
+    """Base of all errors raised on purpose by nwbflow.
+
+    Parameters
+    ----------
+    message : str
+        What happened, where, and the way out.
+    kind : ErrorKind
+        Stable name of the cause.
+    """
+
+    kind: ErrorKind
+
+    def __init__(self, message: str, *, kind: ErrorKind) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), str(self), self.kind), {"__notes__": getattr(self, "__notes__", [])})
+
+
+def _rebuild(cls: type[NwbflowError], message: str, kind: ErrorKind) -> NwbflowError:
+    return cls(message, kind=kind)
+
+
+class SettingsError(NwbflowError, ValueError):
+    """A setting (codec, chunks, profile, rule) is unknown, malformed or contradictory."""
+
+
+class PlanError(NwbflowError, ValueError):
+    """The write was refused before anything was written."""
+
+
+class SourceError(NwbflowError, ValueError):
+    """The data delivered are not the data promised, or can't be stored without loss."""
+
+
+class TargetError(NwbflowError, OSError):
+    """The path can't be written."""
+
+
+class StorageError(NwbflowError, OSError):
+    """Storing failed; the file handle it happened on is not used again."""
+
+
+class VerifyError(NwbflowError):
+    """What was read back differs from what was sent."""
+
+
+class UnsupportedError(NwbflowError, NotImplementedError):
+    """A sound request that can't be met here."""

@@ -1,0 +1,1 @@
+"""The vocabulary: frozen dataclasses, protocols and events. Standard library and numpy only."""

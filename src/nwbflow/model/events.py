@@ -1,0 +1,160 @@
+"""Typed events a run announces, and who may listen.
+
+Observers are called in the thread that drives the write, between chunks. They can't change
+the run; an observer that raises is dropped and the run goes on, with a note in the receipt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nwbflow.model.layout import Layout
+from nwbflow.model.receipt import DatasetReceipt, Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """The structure is about to be written; nothing large has been touched.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file that will be there at the end.
+    datasets : tuple of str
+        Names of the large arrays.
+    raw_bytes : int or None
+        Their size before filters, in bytes; ``None`` if any length is unknown.
+    workers : int
+        Number of encoding threads.
+    """
+
+    path: Path
+    datasets: tuple[str, ...]
+    raw_bytes: int | None
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetStarted:
+    """The first block of a dataset is about to be read.
+
+    Parameters
+    ----------
+    dataset : str
+        Path inside the file.
+    layout : Layout
+        How it is stored.
+    raw_bytes : int or None
+        Size before filters, in bytes; ``None`` if the length is unknown.
+    """
+
+    dataset: str
+    layout: Layout
+    raw_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkStored:
+    """One chunk is in the file.
+
+    Parameters
+    ----------
+    dataset : str
+        Path inside the file.
+    offset : tuple of int
+        Position of the chunk's first element.
+    raw_bytes, stored_bytes : int
+        Bytes of the chunk before filters (elements inside the dataset only) and after.
+    read_seconds, encode_seconds, store_seconds : float
+        Time of each stage for this chunk.
+    queued : int
+        Chunks being encoded or waiting to be stored.
+    raw_done : int
+        Bytes before filters stored for this dataset so far.
+    lag_seconds : float
+        Time from the data's arrival to their being stored.
+    """
+
+    dataset: str
+    offset: tuple[int, ...]
+    raw_bytes: int
+    stored_bytes: int
+    read_seconds: float
+    encode_seconds: float
+    store_seconds: float
+    queued: int
+    raw_done: int
+    lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFinished:
+    """All chunks of a dataset are in the file (not yet verified)."""
+
+    dataset: str
+    receipt: DatasetReceipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetVerified:
+    """A dataset was read back and is what was sent."""
+
+    dataset: str
+    stored_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """Something a careful user wants to know; the run goes on."""
+
+    dataset: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished:
+    """The file is complete and in place."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed:
+    """The write failed; an older file at the path is untouched.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file asked for.
+    partial : pathlib.Path or None
+        What was written so far, if it is kept.
+    error : str
+        The error's text.
+    """
+
+    path: Path
+    partial: Path | None
+    error: str
+
+
+type Event = (
+    RunStarted
+    | DatasetStarted
+    | ChunkStored
+    | DatasetFinished
+    | DatasetVerified
+    | Warned
+    | RunFinished
+    | RunFailed
+)
+
+
+class Observer(Protocol):
+    """Anything callable with one event."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of `event`; must return quickly."""
+        ...

@@ -1,0 +1,1 @@
+"""Pure arithmetic: chunk grids, profiles, rules, memory."""

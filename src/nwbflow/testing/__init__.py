@@ -1,0 +1,1 @@
+"""Simulators and conformance suites, shipped for users' own tests."""
