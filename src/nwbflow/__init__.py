@@ -1,1 +1,44 @@
 """nwbflow: advanced data I/O for NWB, through PyNWB."""
+
+from nwbflow.errors import (
+    ErrorKind,
+    NwbflowError,
+    PlanError,
+    SettingsError,
+    SourceError,
+    StorageError,
+    TargetError,
+    UnsupportedError,
+    VerifyError,
+)
+from nwbflow.model.receipt import DatasetReceipt, Receipt
+from nwbflow.nwb.data import DataIO, blocks, raw
+from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
+from nwbflow.nwb.write import write
+from nwbflow.planning.profiles import Profile
+from nwbflow.planning.rules import Rules
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "HDF5IO",
+    "NWBHDF5IO",
+    "DataIO",
+    "DatasetReceipt",
+    "ErrorKind",
+    "NwbflowError",
+    "PlanError",
+    "Profile",
+    "Receipt",
+    "Rules",
+    "SettingsError",
+    "SourceError",
+    "StorageError",
+    "TargetError",
+    "UnsupportedError",
+    "VerifyError",
+    "__version__",
+    "blocks",
+    "raw",
+    "write",
+]

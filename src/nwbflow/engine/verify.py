@@ -1,0 +1,67 @@
+"""Read back what was stored and compare it with what was sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from nwbflow.encoding.checksum import crc32
+from nwbflow.engine.job import StoredChunk, Tally
+from nwbflow.errors import ErrorKind, VerifyError
+from nwbflow.model.events import DatasetVerified, Event
+
+type Verification = Literal["no", "stored", "full"]
+"""Nothing; stored bytes against their checksum; decoded elements against what was sent."""
+
+
+def verify(tallies: Sequence[Tally], level: Verification, emit: Callable[[Event], None]) -> None:
+    """Verify every dataset.
+
+    Parameters
+    ----------
+    tallies : sequence of Tally
+        What was stored, with checksums.
+    level : {"no", "stored", "full"}
+        How much to check. Chunks made by HDF5's own filters are always decoded.
+    emit : callable
+        Called with an event for each dataset.
+
+    Raises
+    ------
+    VerifyError
+        Naming the dataset and the chunk that differs.
+    """
+    if level == "no":
+        return
+    for tally in tallies:
+        started = time.perf_counter()
+        for offset, chunk in tally.chunks.items():
+            if not tally.scattered:  # elements were added to chunks after they were summed
+                _verify_chunk(tally, offset, chunk, level)
+        emit(
+            DatasetVerified(
+                dataset=tally.job.name, stored_bytes=tally.stored_bytes, seconds=time.perf_counter() - started
+            )
+        )
+
+
+def _verify_chunk(tally: Tally, offset: tuple[int, ...], chunk: StoredChunk, level: Verification) -> None:
+    sink, name = tally.job.sink, tally.job.name
+    if chunk.crc is not None and crc32(sink.get(offset)) != chunk.crc:
+        raise VerifyError(
+            f"{name}: the chunk at {offset} reads back different from what was stored: the disk or memory is faulty. "
+            "Write again, to another disk if it recurs",
+            kind=ErrorKind.MISMATCH,
+        )
+    if chunk.raw_crc is not None and (level == "full" or chunk.crc is None):
+        region = tuple(slice(o, o + n) for o, n in zip(offset, chunk.lengths, strict=True))
+        data = np.ascontiguousarray(sink.read(region))
+        if crc32(data.reshape(-1).view(np.uint8)) != chunk.raw_crc:
+            raise VerifyError(
+                f"{name}: the elements of the chunk at {offset} decode to other values than were sent. "
+                "Please report this with the dataset's codec and type",
+                kind=ErrorKind.MISMATCH,
+            )

@@ -1,0 +1,273 @@
+"""Which datasets of a builder tree are large numeric arrays, and where their elements come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from hdmf.backends.hdf5 import HDF5IO, H5DataIO
+from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
+from hdmf.data_utils import AbstractDataChunkIterator
+from hdmf.data_utils import DataIO as HdmfDataIO
+
+from nwbflow.errors import ErrorKind, SourceError
+from nwbflow.model.data import Source, Stream
+from nwbflow.nwb.data import BlocksData, DataIO, SourceData
+from nwbflow.nwb.iterators import IteratorStream
+from nwbflow.planning.chunks import SeriesKind
+from nwbflow.sources.arrays import as_source
+
+# HDMF's names that numpy doesn't have, or reads as another size
+# (https://hdmf-schema-language.readthedocs.io/en/latest/description.html#dtype)
+_HDMF_TYPES = {"float": "f4", "double": "f8", "long": "i8", "int": "i4", "short": "i2", "uint": "u4"}
+_NUMBERS = "biuf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One numeric dataset about to be written.
+
+    Parameters
+    ----------
+    name : str
+        Absolute path inside the file.
+    builder : DatasetBuilder
+        HDMF's description of it.
+    data : Source or Stream
+        Its elements.
+    dtype : numpy.dtype
+        The stored type, as HDMF would choose it.
+    wrapper : H5DataIO or None
+        Settings given by the user.
+    is_column : bool
+        Whether it is a typed dataset, such as a table's column, whose length must fit its siblings.
+    types : tuple of str
+        Neurodata type of the dataset or the group that holds it, and its ancestors, nearest first.
+    kind : SeriesKind
+        What it holds, for its chunks.
+    initial : tuple of int
+        The shape HDMF would give it at first, in elements.
+    """
+
+    name: str
+    builder: DatasetBuilder
+    data: Source | Stream
+    dtype: np.dtype[Any]
+    wrapper: H5DataIO | None
+    is_column: bool
+    types: tuple[str, ...]
+    kind: SeriesKind
+    initial: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int | None:
+        """Size in bytes; ``None`` where not all of it is known beforehand."""
+        if isinstance(self.data, Source):
+            return int(np.prod(self.data.shape, dtype=np.int64)) * self.dtype.itemsize
+        return None
+
+
+def find(root: GroupBuilder, manager: BuildManager, skip: Callable[[Any], bool]) -> list[Candidate]:
+    """Return the numeric array datasets below `root`, in the order in which HDMF writes them.
+
+    Parameters
+    ----------
+    root : GroupBuilder
+        The tree.
+    manager : BuildManager
+        What made it; knows the types.
+    skip : callable
+        Whether a builder is in the file already.
+
+    Raises
+    ------
+    SourceError
+        If one iterator is the data of two datasets, or data are no numbers where they must be.
+    """
+    found = [c for b in datasets(root) if not skip(b) for c in [_candidate(b, manager)] if c is not None]
+    _refuse_shared(found)
+    return found
+
+
+def links(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[str]:
+    """Return the paths of datasets whose data lie in an open HDF5 file: HDMF links or copies them."""
+    return [path_of(b) for b in datasets(root) if not skip(b) and isinstance(_unwrapped(b.data), h5py.Dataset)]
+
+
+def path_of(builder: DatasetBuilder) -> str:
+    """Return the absolute path HDMF writes a builder to."""
+    if builder.location is not None:
+        parts = [builder.location, builder.name]
+    else:
+        parts = []
+        at: Any = builder
+        while at.parent is not None:
+            parts.insert(0, at.name)
+            at = at.parent
+    return "/" + "/".join(p.strip("/") for p in parts if p.strip("/"))
+
+
+def datasets(group: GroupBuilder) -> Iterator[DatasetBuilder]:
+    """Give every dataset builder of a tree, in the order in which HDMF writes them."""
+    for child in group.groups.values():
+        yield from datasets(child)
+    yield from group.datasets.values()
+
+
+def _unwrapped(data: Any) -> Any:
+    return data.data if isinstance(data, HdmfDataIO) else data
+
+
+def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | None:
+    given = builder.data
+    wrapper = given if isinstance(given, H5DataIO) else None
+    data = given.data if wrapper is not None else given
+    if data is None or isinstance(data, str | bytes | HdmfDataIO) or isinstance(builder.dtype, list | dict):
+        return None
+    if isinstance(data, h5py.Dataset) and not isinstance(wrapper, DataIO):
+        return None  # linked or copied as it is
+    name = path_of(builder)
+    dtype = _stored_type(builder.dtype, data, name)
+    supply = None if dtype is None else _supply(data, name)
+    if dtype is None or supply is None:
+        return None
+    column = manager.get_builder_dt(builder) is not None
+    types = _types(builder, manager)
+    shape = supply.shape if isinstance(supply, Source) else supply.maxshape
+    return Candidate(
+        name=name,
+        builder=builder,
+        data=supply,
+        dtype=dtype,
+        wrapper=wrapper,
+        is_column=column,
+        types=types,
+        kind=_kind(builder.name, types, len(shape), column=column),
+        initial=_initial(supply, data),
+    )
+
+
+def _stored_type(declared: Any, data: Any, name: str) -> np.dtype[Any] | None:
+    """Return the numeric type HDMF would store, or ``None`` if it is none of ours."""
+    if isinstance(data, AbstractDataChunkIterator):
+        found = declared if declared is not None else data.dtype
+    elif isinstance(data, list | tuple):
+        array = _as_numbers(data, name)
+        if array is None:
+            return None
+        found = declared if declared is not None else array.dtype
+    elif hasattr(data, "dtype") and hasattr(data, "shape"):
+        if len(data.shape) == 0 or getattr(data.dtype, "hasobject", False) or np.dtype(data.dtype).kind not in _NUMBERS:
+            return None
+        found = declared if declared is not None else _native(data)
+    else:
+        return None
+    try:
+        dtype: np.dtype[Any] = np.dtype(_HDMF_TYPES.get(found, found) if isinstance(found, str) else found)
+    except TypeError:
+        return None
+    return dtype if dtype.kind in _NUMBERS and dtype.itemsize <= 8 and h5py.check_enum_dtype(dtype) is None else None
+
+
+def _native(data: Any) -> np.dtype[Any]:
+    """Return the type HDMF stores an array as: its scalars', so in the machine's byte order, unless empty."""
+    dtype: np.dtype[Any] = np.dtype(data.dtype)
+    return dtype if data.shape[0] == 0 else dtype.newbyteorder("=")
+
+
+def _as_numbers(data: Sequence[Any], name: str) -> np.ndarray[Any, np.dtype[Any]] | None:
+    """Return a list as an array, or ``None`` if it holds no numbers.
+
+    HDMF takes the type of the first element for all: 1, 2, 3.7 would be stored as 1, 2, 3.
+    """
+    first = data
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if not isinstance(first, int | float | np.number | np.bool_ | np.ndarray):
+        return None
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise SourceError(
+            f"{name}: the list has rows of different lengths ({error}); make them equal, or use an indexed column",
+            kind=ErrorKind.SHAPE,
+        ) from error
+    if array.dtype.kind not in _NUMBERS:
+        return None
+    as_first = np.asarray(HDF5IO.get_type(data)(0) if len(array) else 0).dtype
+    if as_first.kind in "iu" and array.dtype.kind == "f":
+        place = tuple(int(i) for i in np.argwhere(array != np.trunc(array))[:1].ravel())
+        raise SourceError(
+            f"{name}: a list that begins with whole numbers has the value {array[place] if place else array.flat[0]} "
+            f"at {place}, which would be cut to a whole number; pass numpy.asarray(data, dtype='float64')",
+            kind=ErrorKind.LOSSY,
+        )
+    return array
+
+
+def _supply(data: Any, name: str) -> Source | Stream | None:
+    if isinstance(data, SourceData):
+        return data.source
+    if isinstance(data, BlocksData):
+        return data.stream
+    if isinstance(data, AbstractDataChunkIterator):
+        return IteratorStream(data) if data.maxshape is not None else None
+    if isinstance(data, list | tuple):
+        return as_source(np.asarray(data))
+    try:
+        return as_source(data)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SourceError(
+            f"{name}: its data can't be read ({error}); is their file closed?", kind=ErrorKind.CLOSED
+        ) from error
+
+
+def _initial(supply: Source | Stream, data: Any) -> tuple[int, ...]:
+    if isinstance(supply, Source):
+        return supply.shape
+    advised = data.recommended_data_shape()
+    if advised is None:
+        advised = tuple(n or 0 for n in supply.maxshape)
+    return tuple(int(n or 0) for n in advised)
+
+
+def _types(builder: DatasetBuilder, manager: BuildManager) -> tuple[str, ...]:
+    for holder in (builder, builder.parent):
+        name = manager.get_builder_dt(holder) if holder is not None else None
+        namespace = manager.get_builder_ns(holder) if name is not None else None
+        if name is not None and namespace is not None:
+            try:
+                return tuple(manager.namespace_catalog.get_hierarchy(namespace, name))
+            except (KeyError, ValueError):
+                return (name,)
+    return ()
+
+
+def _kind(dataset: str, types: tuple[str, ...], rank: int, *, column: bool) -> SeriesKind:
+    if column:
+        return SeriesKind.TABLE_COLUMN
+    if dataset in ("timestamps", "control") or rank == 1:
+        return SeriesKind.TIMESTAMPS
+    if dataset == "data" and "ElectricalSeries" in types:
+        return SeriesKind.ELECTRICAL
+    if dataset == "data" and "ImageSeries" in types:
+        return SeriesKind.IMAGING
+    return SeriesKind.GENERIC
+
+
+def _refuse_shared(found: Sequence[Candidate]) -> None:
+    seen: dict[int, str] = {}
+    for candidate in found:
+        data = _unwrapped(candidate.builder.data)
+        if not isinstance(data, AbstractDataChunkIterator) or isinstance(data, SourceData):
+            continue
+        other = seen.setdefault(id(data), candidate.name)
+        if other != candidate.name:
+            raise SourceError(
+                f"{candidate.name} and {other} have the same iterator as data; an iterator can be drained once. "
+                "Make one for each, or link one series to the other",
+                kind=ErrorKind.SHARED,
+            )

@@ -1,0 +1,37 @@
+"""What PyNWB remembers of an earlier write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hdmf.container import AbstractContainer
+
+
+def forget_earlier_write(container: AbstractContainer, source: str | None) -> None:
+    """Let containers made in memory be written again, to another file.
+
+    HDMF notes on every container the file it was written to, and refuses a second one. That note
+    matters for containers that were read from a file (they become links); for those made in memory
+    it only says that they were written once.
+
+    Parameters
+    ----------
+    container : AbstractContainer
+        The root to be written.
+    source : str or None
+        The file it is going to.
+    """
+    earlier = container.container_source
+    if earlier is None or earlier == source or container.read_io is not None:
+        return
+    stack: list[Any] = [container]
+    seen: set[int] = set()
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        stack.extend(item.children)
+        if item.container_source == earlier and item.read_io is None:
+            # there is no public way to take the note back
+            item._AbstractContainer__container_source = None

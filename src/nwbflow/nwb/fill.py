@@ -1,0 +1,246 @@
+"""One write through HDMF: decide, plan, reserve, fill, verify; and the figures of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+from hdmf.build import BuildManager, GroupBuilder
+
+from nwbflow.engine.job import Tally
+from nwbflow.engine.run import Settings, fill
+from nwbflow.engine.verify import Verification, verify
+from nwbflow.errors import ErrorKind, PlanError, SettingsError
+from nwbflow.model.data import Source, Stream
+from nwbflow.model.events import Event, RunStarted, Warned
+from nwbflow.model.receipt import DatasetReceipt, Receipt
+from nwbflow.nwb.candidates import Candidate, find, links
+from nwbflow.nwb.layouts import Storage, Wishes, decide
+from nwbflow.nwb.reservations import Reservation, job_of, request_of
+from nwbflow.planning.memory import DatasetPlan, make_plan
+from nwbflow.sinks.hdf5 import translated
+
+CHECKPOINT_SECONDS = 10.0
+"""Least time between two flushes while data that can't be read again are arriving."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How nwbflow's part of a write is run.
+
+    Parameters
+    ----------
+    wishes : Wishes
+        Profile and rules.
+    workers : int
+        Encoding threads.
+    memory : int
+        Allowed for the large arrays on their way, in bytes.
+    verify : {"no", "stored", "full"}
+        What is read back and compared.
+    """
+
+    wishes: Wishes
+    workers: int
+    memory: int
+    verify: Verification
+
+
+def count_workers(workers: int | None) -> int:
+    """Return the number of encoding threads: `workers`, or as many as this process may use cores.
+
+    Raises
+    ------
+    SettingsError
+        If `workers` is no whole number of at least 1.
+    """
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise SettingsError(f"workers={workers!r}: give a whole number of at least 1, or None", kind=ErrorKind.OPTION)
+    return workers
+
+
+def check_verify(level: str) -> Verification:
+    """Return `level` if it is one.
+
+    Raises
+    ------
+    SettingsError
+        If it is not "no", "stored" or "full".
+    """
+    for known in ("no", "stored", "full"):
+        if level == known:
+            return known
+    raise SettingsError(f"verify={level!r}: give 'stored', 'full' or 'no'", kind=ErrorKind.OPTION)
+
+
+@dataclass(slots=True)
+class Passage:
+    """One builder tree on its way into one file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file's final name.
+    options : Options
+        How to run.
+    emit : callable
+        Takes events.
+    """
+
+    path: Path
+    options: Options
+    emit: Callable[[Event], None]
+    reservations: list[Reservation] = field(default_factory=list)
+    plans: dict[str, DatasetPlan] = field(default_factory=dict)
+    receipts: list[DatasetReceipt] = field(default_factory=list)
+    linked: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    structure_seconds: float = 0.0
+    fill_seconds: float = 0.0
+    verify_seconds: float = 0.0
+
+    def prepare(
+        self,
+        root: GroupBuilder,
+        manager: BuildManager,
+        written: Callable[[Any], bool],
+        options: Options,
+        *,
+        side_by_side: bool,
+    ) -> list[Storage]:
+        """Decide how everything is stored and refuse what can't be; nothing is written yet.
+
+        Raises
+        ------
+        SettingsError, PlanError, SourceError
+            What is wrong with the request, the memory it takes, or the data.
+        """
+        found = find(root, manager, written)
+        self.linked += links(root, written)
+        storages = decide(found, options.wishes, manager)
+        plan = make_plan(
+            [request_of(s) for s in storages],
+            workers=options.workers,
+            memory=options.memory,
+            concurrent_streams=side_by_side,
+        )
+        self.plans |= {p.name: p for p in plan.datasets}
+        self._check_space(sum(s.layout.nbytes for s in storages if not s.layout.filters))
+        self._check_rules(found, options)
+        sizes = [s.candidate.nbytes for s in storages]
+        self.emit(
+            RunStarted(
+                path=self.path,
+                datasets=tuple(s.candidate.name for s in storages),
+                raw_bytes=None if None in sizes else sum(size for size in sizes if size is not None),
+                workers=options.workers,
+            )
+        )
+        return storages
+
+    def _check_rules(self, found: Sequence[Candidate], options: Options) -> None:
+        rules = options.wishes.rules
+        used = (place for c in found for place in rules.match(c.name, c.types, c.builder.name).rules)
+        for text in rules.unmatched(used):
+            self.notes.append(text)
+            self.emit(Warned(dataset=None, message=text))
+
+    def _check_space(self, needed: int) -> None:
+        """Refuse what can't fit; how far filters shrink the rest is not known beforehand."""
+        stat = os.statvfs(self.path.parent)
+        free = stat.f_bavail * stat.f_frsize
+        if needed > free:
+            raise PlanError(
+                f"{self.path}: uncompressed arrays of {needed / 1e6:.0f} MB don't fit on the disk, "
+                f"{free / 1e6:.0f} MB are free. Free some space, choose another disk, or compress (codec='gzip')",
+                kind=ErrorKind.NO_SPACE,
+            )
+
+    def fill(self, file: h5py.File, *, side_by_side: bool, in_place: bool) -> None:
+        """Fill what was reserved, structure first on disk.
+
+        Raises
+        ------
+        SourceError, StorageError, VerifyError
+            What stopped it.
+        """
+        with translated(str(self.path), "writing the structure"):
+            file.flush()
+        self.structure_seconds = time.perf_counter() - self.began
+        started = time.perf_counter()
+        storages = [reservation.storage for reservation in self.reservations]
+        streams = sum(isinstance(s.candidate.data, Stream) for s in storages)
+        aside = side_by_side and len(storages) > 1
+        jobs = [
+            job_of(
+                r,
+                self.plans[r.storage.candidate.name],
+                aside=aside and not isinstance(r.storage.candidate.data, Source),
+            )
+            for r in self.reservations
+        ]
+        settings = Settings(
+            workers=self.options.workers,
+            keep_raw_crc=self.options.verify == "full",
+            checkpoint=file.flush,
+            # what can be read again is not worth a flush, during which HDF5 files are vulnerable
+            checkpoint_seconds=CHECKPOINT_SECONDS if streams or in_place else math.inf,
+        )
+        tallies = fill(jobs, settings, self.emit)
+        with translated(str(self.path), "flushing"):
+            file.flush()
+        self.fill_seconds = time.perf_counter() - started
+        self._verify(tallies)
+        self._note(tallies, file)
+        self.reservations = []
+
+    def _verify(self, tallies: Sequence[Tally]) -> None:
+        started = time.perf_counter()
+        verify(tallies, self.options.verify, self.emit)
+        self.verify_seconds = time.perf_counter() - started
+
+    def _note(self, tallies: Sequence[Tally], file: h5py.File) -> None:
+        for tally in tallies:
+            receipt = tally.receipt()
+            self.receipts.append(receipt)
+            if receipt.encoded_by == "HDF5":
+                self._say(receipt.name, "its codec can't be run outside HDF5; HDF5's own filters did it, in one thread")
+            if receipt.unwritten:
+                self._say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
+            if tally.scattered:
+                self._say(
+                    receipt.name,
+                    f"{tally.scattered} blocks with selections that are no rectangle went through HDF5 one by one; "
+                    "its chunks carry no checksum of ours and were not verified",
+                )
+        self.linked = [
+            n for n in self.linked if isinstance(file.get(n, getlink=True), h5py.SoftLink | h5py.ExternalLink)
+        ]
+
+    def _say(self, dataset: str, text: str) -> None:
+        self.notes.append(f"{dataset}: {text}")
+        self.emit(Warned(dataset=dataset, message=text))
+
+    def receipt(self, publish_seconds: float) -> Receipt:
+        """Return what was done."""
+        return Receipt(
+            path=self.path,
+            datasets=tuple(self.receipts),
+            seconds=time.perf_counter() - self.began,
+            structure_seconds=self.structure_seconds,
+            fill_seconds=self.fill_seconds,
+            verify_seconds=self.verify_seconds,
+            publish_seconds=publish_seconds,
+            verified=self.options.verify,
+            linked=tuple(self.linked),
+            notes=tuple(self.notes),
+        )

@@ -1,0 +1,136 @@
+"""Reserve, then fill: PyNWB creates the datasets, empty; nwbflow fills them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+from hdmf.backends.hdf5 import H5DataIO
+from hdmf.build import DatasetBuilder, GroupBuilder
+
+from nwbflow.encoding.pipeline import encoder_for
+from nwbflow.engine.job import Job
+from nwbflow.errors import ErrorKind, StorageError
+from nwbflow.model.data import Source
+from nwbflow.model.layout import Layout
+from nwbflow.nwb.candidates import datasets
+from nwbflow.nwb.layouts import Storage
+from nwbflow.planning.memory import COPIES, DatasetPlan, Feed, Request
+from nwbflow.sinks.hdf5 import Hdf5Sink
+
+
+class Reservation(H5DataIO):  # type: ignore[misc]
+    """Stands in a builder for large data while HDMF writes the structure.
+
+    HDMF creates an empty dataset for an ``H5DataIO`` without data and hands it back
+    (documented for filling datasets later), which is all that is needed.
+
+    Parameters
+    ----------
+    storage : Storage
+        How the dataset is to be created.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(shape=storage.create["shape"], dtype=storage.create["dtype"])
+        self.storage = storage
+
+    @property
+    def io_settings(self) -> dict[str, Any]:
+        """Keyword arguments of :meth:`h5py.Group.create_dataset`."""
+        return dict(self.storage.create)
+
+
+class Sheltered(H5DataIO):  # type: ignore[misc]
+    """Shows HDMF a copy of a user's wrapper: HDMF changes the settings it is shown.
+
+    Parameters
+    ----------
+    wrapper : H5DataIO
+        The user's; holds data.
+    """
+
+    def __init__(self, wrapper: H5DataIO) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the user was warned when making the original
+            super().__init__(data=wrapper.data, link_data=wrapper.link_data)
+        self._settings = dict(wrapper.io_settings)
+
+    @property
+    def io_settings(self) -> dict[str, Any]:
+        """Keyword arguments of :meth:`h5py.Group.create_dataset`."""
+        return self._settings
+
+
+@contextmanager
+def reserved(root: GroupBuilder, storages: Sequence[Storage]) -> Iterator[list[Reservation]]:
+    """Swap every large array of a tree for a reservation and every wrapper for a copy, and back afterwards."""
+    reservations = [Reservation(storage) for storage in storages]
+    standins: dict[int, tuple[DatasetBuilder, H5DataIO]] = {
+        id(r.storage.candidate.builder): (r.storage.candidate.builder, r) for r in reservations
+    }
+    for builder in datasets(root):
+        if isinstance(builder.data, H5DataIO) and builder.data.data is not None and id(builder) not in standins:
+            standins[id(builder)] = (builder, Sheltered(builder.data))
+    originals = [(builder, builder["data"]) for builder, _ in standins.values()]
+    try:
+        for builder, standin in standins.values():
+            builder["data"] = standin
+        yield reservations
+    finally:
+        for builder, original in originals:
+            builder["data"] = original
+
+
+def request_of(storage: Storage) -> Request:
+    """Return what the planner has to know."""
+    data = storage.candidate.data
+    feed = Feed.STREAM
+    if isinstance(data, Source):
+        feed = Feed.MEMORY if data.in_memory else Feed.READ
+    return Request(name=storage.candidate.name, layout=storage.layout, feed=feed)
+
+
+def job_of(reservation: Reservation, plan: DatasetPlan, *, aside: bool) -> Job:
+    """Return the engine's job for a dataset HDMF has created.
+
+    Raises
+    ------
+    StorageError
+        If what was created is not what was planned.
+    """
+    storage = reservation.storage
+    name = storage.candidate.name
+    dataset: h5py.Dataset | None = reservation.dataset
+    if dataset is None:
+        raise StorageError(f"{name}: HDMF did not create the dataset", kind=ErrorKind.MISMATCH)
+    sink = Hdf5Sink(dataset)
+    _compare(name, sink.layout, storage.layout)
+    layout = storage.layout
+    encoder = encoder_for(layout, effort=storage.effort) if layout.chunks is not None else None
+    return Job(
+        name=name,
+        data=storage.candidate.data,
+        layout=layout,
+        sink=sink,
+        encoder=encoder,
+        band_bytes=max(1, plan.band_bytes),
+        open_bytes=max(layout.chunk_bytes, plan.peak_bytes - COPIES * plan.in_flight * layout.chunk_bytes),
+        in_flight=plan.in_flight,
+        grow=storage.grow,
+        aside=aside,
+    )
+
+
+def _compare(name: str, found: Layout, planned: Layout) -> None:
+    """Refuse a dataset that is not as planned: encoded chunks must be what its property list says."""
+    same = (found.dtype, found.chunks, found.filters) == (planned.dtype, planned.chunks, planned.filters)
+    if not same:
+        raise StorageError(
+            f"{name}: HDMF created {found}, planned was {planned}. Nothing was stored; please report this with the "
+            "versions of hdmf, pynwb and h5py",
+            kind=ErrorKind.MISMATCH,
+        )

@@ -1,0 +1,316 @@
+"""A progress bar for terminals and notebooks.
+
+Drawing happens in the thread that announces the events, at most ten times a second, and less
+often where drawing is slow: the pause after each drawing is a hundred times what the drawing
+took (two seconds at most). No thread of its own, so nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.text import Text
+
+from nwbflow.model.events import (
+    ChunkStored,
+    DatasetFinished,
+    DatasetStarted,
+    DatasetVerified,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    Warned,
+)
+from nwbflow.model.receipt import Receipt
+from nwbflow.observe.screens import Screen, make_screen
+
+_SHORTEST_PAUSE = 0.1  # seconds between two drawings
+_LONGEST_PAUSE = 2.0
+_SHARE = 100  # a drawing may take this part of the time
+_MOST_LINES = 12  # datasets shown at once, however tall the terminal
+_MOST_WARNINGS = 5
+_VERIFIED = {"stored": "verified", "full": "verified in full", "no": "not verified"}
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Progress of one dataset or of the whole, in bytes before filters."""
+
+    name: str
+    total: int | None
+    started: float
+    done: int = 0
+    stored: int = 0
+    finished: bool = False
+    samples: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=40))
+
+    def sample(self, now: float) -> None:
+        """Remember where this stands, for the rate."""
+        self.samples.append((now, self.done))
+
+    def rate(self, now: float) -> float:
+        """Return bytes per second over the last drawings (0 where nothing is known yet)."""
+        since, before = self.samples[0] if self.samples else (self.started, 0)
+        return (self.done - before) / (now - since) if now > since else 0.0
+
+    def share(self) -> float | None:
+        """Return the part done, 0 to 1; None where the length is unknown."""
+        if self.finished:
+            return 1.0
+        return None if self.total is None else min(1.0, self.done / self.total) if self.total else 1.0
+
+
+class ProgressBar:
+    """Observer that shows a run's progress on standard error, or in the notebook's output.
+
+    One line for every dataset being written (bytes done, percentage where the length is known,
+    rate, compression ratio, time left), one for the whole, and at the end one line of summary
+    that stays. Many datasets don't flood the terminal: those being written are shown, the
+    others counted. Where standard error is neither a terminal nor a notebook, nothing is shown.
+
+    Parameters
+    ----------
+    console : rich.console.Console or None
+        Where to draw; ``None`` is standard error (looked up when a run starts).
+    """
+
+    def __init__(self, *, console: Console | None = None) -> None:
+        self._given = console
+        self._screen: Screen | None = None
+        self._console: Console | None = None
+        self._release: weakref.finalize[..., Any] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._file = ""
+        self._whole = _Meter("", None, time.monotonic())
+        self._meters: dict[str, _Meter] = {}
+        self._datasets = 0
+        self._finished = 0
+        self._verified = 0
+        self._warnings = 0
+        self._queued = 0
+        self._next = 0.0
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of `event`; draw if it is time."""
+        now = time.monotonic()
+        match event:
+            case ChunkStored():
+                self._stored(event, now)
+            case RunStarted():
+                self._start(event, now)
+            case DatasetStarted():
+                if not self._meters:  # the structure's time would make the rate look lower
+                    self._whole.started = now
+                    self._whole.samples.clear()
+                self._meters[event.dataset] = _Meter(event.dataset, event.raw_bytes, now)
+            case DatasetFinished():
+                self._finish(event, now)
+            case DatasetVerified():
+                self._verified += 1
+            case Warned():
+                self._warn(event)
+            case RunFinished():
+                self._end(_summary(event.receipt, self._warnings))
+            case RunFailed():
+                self._end(_failure(event))
+        if self._screen is not None and now >= self._next:
+            self._draw(now)
+
+    def close(self) -> None:
+        """Give the terminal back: the lines go, the cursor returns. May be called at any time."""
+        if self._release is not None:
+            self._release()
+        self._screen = self._release = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, event: RunStarted, now: float) -> None:
+        self.close()
+        self._reset()
+        self._file = _clean(event.path.name)
+        self._datasets = len(event.datasets)
+        self._whole = _Meter(self._file, event.raw_bytes, now)
+        self._console = self._given or Console(stderr=True)
+        self._screen = make_screen(self._console, given=self._given is not None)
+        if self._screen is not None:
+            # runs when the bar is collected and at the interpreter's exit, if nobody closed it before
+            self._release = weakref.finalize(self, self._screen.close)
+
+    def _stored(self, event: ChunkStored, now: float) -> None:
+        meter = self._meters.get(event.dataset)
+        if meter is None:
+            meter = self._meters[event.dataset] = _Meter(event.dataset, None, now)
+        self._whole.done += event.raw_done - meter.done
+        self._whole.stored += event.stored_bytes
+        meter.done = event.raw_done
+        meter.stored += event.stored_bytes
+        self._queued = event.queued
+
+    def _finish(self, event: DatasetFinished, now: float) -> None:
+        meter = self._meters.setdefault(event.dataset, _Meter(event.dataset, None, now))
+        self._whole.done += event.receipt.raw_bytes - meter.done
+        self._whole.stored += event.receipt.stored_bytes - meter.stored
+        meter.done, meter.stored, meter.finished = event.receipt.raw_bytes, event.receipt.stored_bytes, True
+        self._finished += 1
+
+    def _warn(self, event: Warned) -> None:
+        self._warnings += 1
+        if self._screen is not None and self._warnings <= _MOST_WARNINGS:
+            place = "" if event.dataset is None else f"{_clean(event.dataset)}: "
+            self._screen.say(Text.assemble(("warning ", "yellow"), place + _clean(event.message)))
+
+    def _end(self, line: Text) -> None:
+        screen = self._screen
+        self.close()
+        if screen is not None:
+            screen.say(line)
+
+    def _draw(self, now: float) -> None:
+        if self._screen is None or self._console is None:
+            return
+        cost = time.perf_counter()
+        for meter in (self._whole, *(m for m in self._meters.values() if not m.finished)):
+            meter.sample(now)
+        self._screen.show(self._lines(self._console, now))
+        cost = time.perf_counter() - cost
+        self._next = now + min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, _SHARE * cost))
+
+    def _lines(self, console: Console, now: float) -> list[Text]:
+        width, height = console.size
+        glyphs = _ASCII if console.options.ascii_only else _UNICODE
+        room = max(1, min(_MOST_LINES, height - 4))  # below: what is left out, the whole, the state, the cursor
+        active = [m for m in self._meters.values() if not m.finished]
+        # few enough: what is finished stays in sight
+        shown = (list(self._meters.values()) if self._datasets <= room else active)[:room]
+        lines = [_meter_line(m, now, width, glyphs, "green" if m.finished else "cyan") for m in shown]
+        if len(active) > len(shown):
+            more = f"{glyphs.ellipsis} and {len(active) - len(shown)} more being written"
+            lines.append(Text(_fit(more, width - 1, glyphs), "dim"))
+        lines.append(_meter_line(self._whole, now, width, glyphs, "bold"))
+        lines.append(Text(_fit(self._state(), width - 1, glyphs), "dim"))
+        return lines
+
+    def _state(self) -> str:
+        if not self._meters:
+            return "writing structure and metadata"
+        noun = "dataset" if self._datasets == 1 else "datasets"
+        if self._finished < self._datasets:
+            waiting = self._datasets - len(self._meters)
+            text = f"{self._finished} of {self._datasets} {noun} written, {self._queued} chunks on their way"
+            return text + (f", {waiting} waiting" if waiting > 0 else "")
+        if self._verified < self._datasets:
+            return f"{self._datasets} {noun} written, verifying and publishing: {self._verified} verified"
+        return f"{self._datasets} {noun} written and verified, publishing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Glyphs:
+    full: str
+    rest: str
+    ellipsis: str
+
+
+_UNICODE = _Glyphs("━", "─", "…")
+_ASCII = _Glyphs("#", "-", "...")
+
+
+def _meter_line(meter: _Meter, now: float, width: int, glyphs: _Glyphs, style: str) -> Text:
+    """Return one line of at most `width` - 1 cells; what matters least goes first where it is narrow."""
+    share, rate = meter.share(), 0.0 if meter.finished else meter.rate(now)
+    left = (meter.total - meter.done) / rate if meter.total is not None and rate > 0 else None
+    percent = "    " if share is None else f"{int(share * 100):3d}%"
+    cells = {
+        "percent": percent,
+        "bytes": f"{_bytes(meter.done):>8}" + (f" / {_bytes(meter.total):<8}" if meter.total is not None else " " * 11),
+        "rate": f"{rate / 1e6:6.0f} MB/s" if rate else " " * 11,
+        "ratio": f"ratio {_ratio(meter.done / meter.stored):>5}" if meter.stored else " " * 11,
+        "left": f"{_clock(left)} left".ljust(12) if left is not None and not meter.finished else " " * 12,
+    }
+    for least in ("ratio", "bytes", "rate", "left"):
+        if width - 1 - sum(len(c) + 2 for c in cells.values()) >= 16:
+            break
+        del cells[least]
+    room = max(4, width - 1 - sum(len(c) + 2 for c in cells.values()))
+    bar = min(30, room - 22) if room >= 32 else 0
+    name = _fit(_clean(meter.name), room - (bar + 2 if bar else 0), glyphs, keep_end=True)
+    line = Text(no_wrap=True, overflow="crop").append(name.ljust(room - (bar + 2 if bar else 0)), style)
+    if bar:
+        full = 0 if share is None else int(share * bar)
+        line.append("  ").append(glyphs.full * full, "green").append(glyphs.rest * (bar - full), "dim")
+    for cell in cells.values():
+        line.append("  " + cell)
+    return line
+
+
+def _summary(receipt: Receipt, warnings: int) -> Text:
+    """Return the line that stays when all went well."""
+    rate = f" ({receipt.raw_bytes / receipt.seconds / 1e6:.0f} MB/s)" if receipt.seconds > 0 else ""
+    text = (
+        f"{_clean(receipt.path.name)}: {_bytes(receipt.raw_bytes)} in {_seconds(receipt.seconds)}{rate}, "
+        f"{_bytes(receipt.stored_bytes)} stored, ratio {receipt.ratio:.1f}, "
+        f"{_VERIFIED.get(receipt.verified, receipt.verified)}"
+    )
+    if warnings > _MOST_WARNINGS:
+        text += f"; {warnings} warnings, {warnings - _MOST_WARNINGS} of them not shown"
+    return Text(text)
+
+
+def _failure(event: RunFailed) -> Text:
+    first = event.error.strip().splitlines()[0] if event.error.strip() else "no reason given"
+    kept = "" if event.partial is None else f" (what was written is kept in {_clean(event.partial.name)})"
+    return Text.assemble(f"{_clean(event.path.name)}: ", ("failed", "red"), f": {_clean(first)}{kept}")
+
+
+def _clean(text: str) -> str:
+    """Replace what could move the cursor or change the terminal: names come from files."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _fit(text: str, width: int, glyphs: _Glyphs, *, keep_end: bool = False) -> str:
+    if len(text) <= width:
+        return text
+    mark = glyphs.ellipsis
+    room = max(0, width - len(mark))
+    return mark + text[len(text) - room :] if keep_end else text[:room] + mark
+
+
+def _bytes(count: int) -> str:
+    """Return a size in decimal units with three digits, e.g. ``1.20 GB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 999.5 or unit == "TB":
+            break
+        size /= 1000
+    if unit == "B":
+        return f"{count} B"
+    return f"{size:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f} {unit}"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 99.995 else f"{min(ratio, 99999):.0f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s" if seconds < 100 else _clock(seconds)
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as ``m:ss`` or ``h:mm:ss``."""
+    whole = int(min(seconds, 359999.0))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,0 +1,273 @@
+"""What is in an HDF5 file, dataset by dataset: shapes, chunks, filters, sizes, links, and how far a write got.
+
+Only what the file says about itself is read: no data, and no other file. Links to other files,
+external raw storage and virtual sources are named, never opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5t
+
+from nwbflow.encoding.codecs import describe
+from nwbflow.errors import ErrorKind, TargetError, UnsupportedError
+from nwbflow.model.layout import Filter
+from nwbflow.tools.storage_report import DatasetReport, FileReport, LinkKind, LinkReport, Storage, Totals
+
+__all__ = ["DatasetReport", "FileReport", "LinkKind", "LinkReport", "Storage", "Totals", "inspect_file"]
+
+_STORAGE: dict[int, Storage] = {h5d.COMPACT: "compact", h5d.CHUNKED: "chunked", h5d.VIRTUAL: "virtual"}
+_POINTER_BYTES = 8  # a variable-length element in memory, as h5py asks for its size
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises, depending on where the damage is
+_HEAP_BYTES = 16  # the same on disk: length, heap address, index (HDF5 file format, "Variable-length Types")
+
+
+def inspect_file(path: str | Path) -> FileReport:
+    """Report on every dataset and link of an HDF5 file.
+
+    Works on any HDF5 file, NWB or not, and on the ``.partial`` file that a failed or killed
+    write left: there, chunks stored against chunks needed tell how far it got.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file. It is opened for reading only.
+
+    Returns
+    -------
+    FileReport
+        By dataset and in total.
+
+    Raises
+    ------
+    nwbflow.errors.TargetError
+        No such file, a folder, not permitted, being written by another process, or damaged beyond opening.
+    nwbflow.errors.UnsupportedError
+        Not an HDF5 file.
+    """
+    path = Path(path)
+    size = _size(path)
+    with _open(path) as file:
+        walk = _Walk()
+        walk.run(file)
+        return FileReport(
+            path=path,
+            file_bytes=size,
+            nwb_version=_nwb_version(file),
+            datasets=tuple(sorted(walk.datasets, key=lambda d: d.path)),
+            links=tuple(sorted(walk.links, key=lambda link: link.path)),
+            problems=tuple(walk.problems),
+        )
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        raise TargetError(f"{path} is a folder, not an HDF5 file (a Zarr store?)", kind=ErrorKind.FOLDER)
+    try:
+        with path.open("rb"):
+            return path.stat().st_size
+    except FileNotFoundError as error:
+        raise TargetError(f"{path}: there is no such file; check the path", kind=ErrorKind.IO) from error
+    except PermissionError as error:
+        raise TargetError(f"{path} may not be read by this user", kind=ErrorKind.PERMISSION) from error
+    except OSError as error:
+        raise TargetError(f"{path} can't be read: {error.strerror or error}", kind=ErrorKind.IO) from error
+
+
+def _open(path: Path) -> h5py.File:
+    if not h5py.is_hdf5(path):
+        raise UnsupportedError(
+            f"{path} is not an HDF5 file: it has no HDF5 signature (empty, of another format, or cut at the front)",
+            kind=ErrorKind.NOT_HDF5,
+        )
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        text = str(error)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise TargetError(
+                f"{path} is being written by another process; inspect it when that is done (HDF5: {text})",
+                kind=ErrorKind.LOCKED,
+            ) from error
+        if "already open for write" in text:
+            raise TargetError(
+                f"{path} is marked as open for writing; if its writer is gone, clear the mark in a copy: "
+                f"h5clear -s --increment=0 COPY (HDF5: {text})",
+                kind=ErrorKind.LOCKED,
+            ) from error
+        raise TargetError(
+            f"{path} is HDF5 but can't be opened: damaged or cut off (HDF5: {text})", kind=ErrorKind.IO
+        ) from error
+
+
+class _Walk:
+    """One pass over a file's groups in h5py's order, without recursion: depth and cycles are the file's choice."""
+
+    def __init__(self) -> None:
+        self.datasets: list[DatasetReport] = []
+        self.links: list[LinkReport] = []
+        self.problems: list[str] = []
+        self._seen: dict[int, str] = {}
+
+    def run(self, file: h5py.File) -> None:
+        """Visit everything that hard links reach from the root."""
+        self._seen[_address(file)] = "/"
+        waiting = [self._members(file["/"], "")]
+        while waiting:
+            found = next(waiting[-1], None)
+            if found is None:
+                waiting.pop()
+            else:
+                waiting.append(self._members(*found))
+
+    def _members(self, group: h5py.Group, prefix: str) -> Iterator[tuple[h5py.Group, str]]:
+        """Report on a group's members; yield those that are groups, with their paths."""
+        own = _attribute(group, "neurodata_type")
+        for name in self._names(group):
+            path = f"{prefix}/{name}"
+            try:
+                found = self._member(group, name, path, own)
+            except _DAMAGE as error:
+                self.problems.append(f"{path}: {type(error).__name__}: {error}")
+                continue
+            if found is not None:
+                yield found, path
+
+    def _names(self, group: h5py.Group) -> list[str]:
+        try:
+            return sorted(group)
+        except _DAMAGE as error:
+            self.problems.append(f"{group.name}: {type(error).__name__}: {error}")
+            return []
+
+    def _member(self, group: h5py.Group, name: str, path: str, group_type: str | None) -> h5py.Group | None:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.SoftLink):
+            self.links.append(LinkReport(path=path, kind="soft", target=link.path))
+            return None
+        if isinstance(link, h5py.ExternalLink):
+            self.links.append(LinkReport(path=path, kind="external", target=link.path, file=str(link.filename)))
+            return None
+        member = group[name]
+        first = self._seen.setdefault(_address(member), path)
+        if first != path:
+            self.links.append(LinkReport(path=path, kind="hard", target=first))
+            return None
+        if isinstance(member, h5py.Dataset):
+            self.datasets.append(_dataset(member, path, group_type))
+        return member if isinstance(member, h5py.Group) else None
+
+
+def _address(member: Any) -> int:
+    return int(h5py.h5o.get_info(member.id).addr)
+
+
+def _dataset(dataset: h5py.Dataset, path: str, group_type: str | None) -> DatasetReport:
+    settings = dataset.id.get_create_plist()
+    external = settings.get_external_count()
+    storage: Storage = "external" if external else _STORAGE.get(settings.get_layout(), "contiguous")
+    filters = tuple(_filters(settings))
+    shape, chunks = dataset.shape, dataset.chunks
+    chunked = chunks is not None and shape is not None
+    return DatasetReport(
+        path=path,
+        neurodata_type=_attribute(dataset, "neurodata_type") or group_type,
+        shape=shape,
+        maxshape=dataset.maxshape,
+        dtype=_dtype(dataset),
+        storage=storage,
+        sources=tuple(_sources(dataset, settings, external)),
+        chunks=chunks,
+        filters=filters,
+        filters_text=describe(filters),
+        raw_bytes=0 if shape is None else math.prod(shape) * _disk_bytes(dataset.id.get_type()),
+        stored_bytes=0 if storage in ("external", "virtual") else dataset.id.get_storage_size(),
+        chunks_stored=dataset.id.get_num_chunks() if chunked else None,
+        chunks_total=math.prod(-(-n // c) for n, c in zip(shape, chunks, strict=True)) if chunked else None,
+    )
+
+
+def _filters(settings: Any) -> Iterator[Filter]:
+    for index in range(settings.get_nfilters()):
+        number, _, options, _ = settings.get_filter(index)
+        yield Filter(number, tuple(options))
+
+
+def _sources(dataset: h5py.Dataset, settings: Any, external: int) -> Iterator[str]:
+    for index in range(external):
+        name = settings.get_external(index)[0]
+        yield name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+    if dataset.is_virtual:
+        names = Counter(f"{source.file_name}:{source.dset_name}" for source in dataset.virtual_sources())
+        yield from names
+
+
+def _dtype(dataset: h5py.Dataset) -> str:
+    kind = dataset.id.get_type()
+    if isinstance(kind, h5t.TypeStringID):
+        return "text" if kind.is_variable_str() else f"text of {kind.get_size()} bytes"
+    if isinstance(kind, h5t.TypeReferenceID):
+        return "object reference" if kind.equal(h5t.STD_REF_OBJ) else "reference"
+    try:
+        dtype = dataset.dtype
+    except TypeError:  # a type numpy has no name for
+        return f"{type(kind).__name__.removeprefix('Type').removesuffix('ID').lower()} of {kind.get_size()} bytes"
+    element = h5py.check_vlen_dtype(dtype)
+    return str(dtype) if element is None else f"lists of {np.dtype(element)}"
+
+
+def _disk_bytes(kind: Any) -> int:
+    """Return the size of one element on disk."""
+    return int(kind.get_size()) + (_HEAP_BYTES - _POINTER_BYTES) * _pointers(kind)
+
+
+def _pointers(kind: Any) -> int:
+    """Return how many variable-length texts one element holds: they are larger on disk than in memory."""
+    if isinstance(kind, h5t.TypeStringID):
+        return int(kind.is_variable_str())
+    if isinstance(kind, h5t.TypeCompoundID):
+        return sum(_pointers(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
+    if isinstance(kind, h5t.TypeArrayID):
+        return int(math.prod(kind.get_array_dims())) * _pointers(kind.get_super())
+    return 0
+
+
+def _attribute(member: Any, name: str) -> str | None:
+    """Return a text attribute, however it was written: text, bytes or an array of one of them."""
+    try:
+        return _text(member.attrs.get(name))
+    except (OSError, RuntimeError, ValueError, TypeError):
+        return None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    return str(value) if isinstance(value, str) else None
+
+
+def _nwb_version(file: h5py.File) -> str | None:
+    version = _attribute(file, "nwb_version")
+    try:
+        return version or _nwb1_version(file)
+    except _DAMAGE:  # the walk has named it already
+        return None
+
+
+def _nwb1_version(file: h5py.File) -> str | None:
+    """Return what NWB 1 files say in a dataset instead of an attribute."""
+    if not isinstance(file.get("nwb_version", getlink=True), h5py.HardLink):
+        return None
+    member = file["nwb_version"]
+    own = isinstance(member, h5py.Dataset) and not (member.external or member.is_virtual)
+    return _text(member[()]) if own and member.size == 1 and member.id.get_type().get_size() <= 1024 else None

@@ -1,0 +1,240 @@
+"""Whatever ends a write, the published path holds the old file bit for bit, or the whole new one."""
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import h5py
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from reader import Reader
+from replay import replay
+from writelog import CHANGES, Kind, NoCompilerError, environment, read_log, shim
+from writer import COLUMNS, ROWS, Writer, samples
+
+OLD_SEED, NEW_SEED = 100, 200
+DATASETS = ("acquisition/raw/data", "acquisition/filtered/data")
+
+
+@pytest.fixture(scope="module")
+def writer():
+    """A process that starts writers."""
+    with Writer() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """A process that starts writers whose changes can be logged."""
+    try:
+        shim()
+    except NoCompilerError as error:
+        pytest.skip(str(error))
+    nowhere = tmp_path_factory.mktemp("nowhere")
+    with Writer(environment(nowhere, nowhere.parent / "nothing.log")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """A process that opens files in stock PyNWB."""
+    with Reader() as process:
+        yield process
+
+
+@pytest.fixture
+def target(tmp_path, writer):
+    """The path of a good older file, alone in its folder."""
+    path = tmp_path / "live" / "session.nwb"
+    path.parent.mkdir()
+    assert writer.write(path, "array", seed=OLD_SEED).code == 0
+    return path
+
+
+def checksums(seed):
+    """What the reader sees in a whole file written with `seed`."""
+    return {"raw": zlib.crc32(samples(seed).tobytes()), "filtered": zlib.crc32(samples(seed + 1).tobytes())}
+
+
+def partial(path):
+    return path.with_name(path.name + ".partial")
+
+
+def first_chunk_written(log, path):
+    """Return the position in the log of the first write of chunk data into the file that became `path`."""
+    with h5py.File(path) as file:
+        chunks = set()
+        for name in DATASETS:
+            dataset = file[name].id
+            for index in range(dataset.get_num_chunks()):
+                info = dataset.get_chunk_info(index)
+                chunks.add((info.byte_offset, info.size))
+    assert len(chunks) == 24
+    return next(i for i, o in enumerate(log) if o.kind is Kind.WRITE and (o.offset, len(o.data)) in chunks)
+
+
+@pytest.mark.requirement("W5", "W6")
+@pytest.mark.parametrize("how", ["array", "stream", "dropin"])
+def test_at_every_point_of_a_write_the_path_holds_the_old_file_or_the_new_one(how, target, logged, reader, tmp_path):
+    before, log_file = tmp_path / "before", tmp_path / "log"
+    shutil.copytree(target.parent, before)
+    end = logged.write(target, how, seed=NEW_SEED, log=str(log_file))
+    assert end.code == 0, end
+    log = read_log(log_file)
+    old, new = (before / target.name).read_bytes(), target.read_bytes()
+    assert old != new
+    first_chunk = first_chunk_written(log, target)
+    published, opened, broken = [], [], []
+    for point in replay(log, before, tmp_path / "rebuilt", torn=True):
+        path = point.folder / target.name
+        content = path.read_bytes()
+        assert content in (old, new), f"{point}: neither the old file nor the new one"
+        published.append(content == new)
+        if not partial(path).exists() or point.index < first_chunk:
+            continue
+        seen = reader.open(partial(path))
+        if seen.error:
+            broken.append(f"{point}: {seen.error}")
+        else:
+            opened.append(seen.shapes)
+    assert not broken, f"{len(broken)} of {len(broken) + len(opened)} points:\n" + "\n".join(broken[:20])
+    assert published == sorted(published), "the new file came and went again"
+    assert {os.path.relpath(p, point.folder) for p in point.folder.rglob("*")} == {target.name}
+    assert reader.open(target, data=True).checksums == checksums(NEW_SEED)
+    assert len(opened) > 20
+    if how != "stream":
+        assert all(shapes == {"raw": (ROWS, COLUMNS), "filtered": (ROWS, COLUMNS)} for shapes in opened)
+
+
+@pytest.mark.requirement("W5", "W6")
+def test_forty_random_kills_leave_the_old_file_or_the_new_one(target, writer, reader):
+    old = target.read_bytes()
+    began = time.perf_counter()
+    assert writer.write(target, "array", seed=NEW_SEED).code == 0
+    duration = time.perf_counter() - began
+    chance = random.Random(7)
+    inside = replaced = 0
+    for _ in range(40):
+        target.write_bytes(old)
+        process = writer.start(target, "array", seed=NEW_SEED)
+        writer.wait_for("started")
+        threading.Event().wait(chance.uniform(0, duration))
+        os.kill(process, signal.SIGKILL)
+        end = writer.end()
+        inside += end.inside
+        if target.read_bytes() != old:
+            replaced += 1
+            assert reader.open(target, data=True).checksums == checksums(NEW_SEED)
+    assert inside > 0, f"no kill hit a write ({replaced} of 40 were complete): the delays are wrong"
+
+
+@pytest.mark.requirement("W6")
+def test_a_source_that_raises_leaves_the_old_file_and_a_readable_partial(target, writer, reader):
+    old = target.read_bytes()
+    end = writer.write(target, "raise", seed=NEW_SEED)
+    assert end.code == 1
+    assert end.said["error"].startswith("SourceError")
+    assert "raw" in end.said["error"]
+    assert end.said["threads"] == []
+    assert target.read_bytes() == old
+    seen = reader.open(partial(target))
+    assert not seen.error
+    assert seen.shapes["raw"][1] == COLUMNS
+
+
+@pytest.mark.requirement("W6")
+@pytest.mark.parametrize("how", ["array", "dropin"])
+def test_after_any_single_failing_write_nothing_more_goes_into_that_file(how, target, logged, tmp_path):
+    old, log_file = target.read_bytes(), tmp_path / "log"
+    assert logged.write(target, how, seed=NEW_SEED, log=str(log_file)).code == 0
+    writes = sum(o.kind is Kind.WRITE for o in read_log(log_file))
+    assert writes > 30
+    problems = []
+    for number in range(1, writes + 1):
+        for file in target.parent.iterdir():
+            file.unlink()
+        log_file.unlink()
+        target.write_bytes(old)
+        end = logged.write(target, how, seed=NEW_SEED, log=str(log_file), fail_at=number, errno=errno.EIO)
+        log = read_log(log_file)
+        failed = next(i for i, o in enumerate(log) if o.kind is Kind.FAILED)
+        later = [o for o in log[failed + 1 :] if o.path == log[failed].path and o.kind in CHANGES - {Kind.UNLINK}]
+        if end.code != 1 or not end.said.get("error", "").startswith("StorageError") or end.said["threads"]:
+            problems.append(f"write {number} of {writes}: {end}")
+        if later:
+            problems.append(f"write {number} of {writes}: then {later[0].kind.name} at {later[0].offset}")
+        if target.read_bytes() != old:
+            problems.append(f"write {number} of {writes}: the old file is gone")
+    assert not problems, f"{len(problems)}:\n" + "\n".join(problems[:20])
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root and the mount command")
+    options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small file system can't be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.requirement("W6")
+@pytest.mark.parametrize("megabytes", [13, 40])  # below and above HDMF's chunk cache of 32 MiB
+def test_a_full_disk_leaves_the_old_file(megabytes, small_disk, writer):
+    target = small_disk / "session.nwb"
+    assert writer.write(target, "array", seed=OLD_SEED).code == 0
+    old = target.read_bytes()
+    end = writer.write(target, "noise", seed=NEW_SEED, megabytes=megabytes)
+    assert end.code == 1, end
+    assert end.said["error"].startswith("StorageError"), end
+    assert end.said["threads"] == []
+    assert target.read_bytes() == old
+
+
+def check_interrupted(end, target, old):
+    assert end.code == -signal.SIGINT, end
+    assert end.said["error"].startswith("KeyboardInterrupt")
+    assert end.said["threads"] == []
+    assert target.read_bytes() == old
+
+
+@pytest.mark.requirement("W6")
+def test_control_c_in_the_middle_of_an_endless_stream_ends_the_write(target, writer):
+    old = target.read_bytes()
+    process = writer.start(target, "endless", seed=NEW_SEED)
+    writer.wait_for("middle")
+    os.kill(process, signal.SIGINT)
+    check_interrupted(writer.end(), target, old)
+
+
+@pytest.mark.requirement("W6")
+def test_control_c_at_random_times_ends_the_write_or_comes_too_late(target, writer, reader):
+    old = target.read_bytes()
+    chance = random.Random(11)
+    for _ in range(15):
+        target.write_bytes(old)
+        process = writer.start(target, "array", seed=NEW_SEED)
+        writer.wait_for("started")
+        threading.Event().wait(chance.uniform(0, 0.2))
+        os.kill(process, signal.SIGINT)
+        end = writer.end()
+        assert end.code in (0, -signal.SIGINT), end
+        if target.read_bytes() != old:
+            assert reader.open(target, data=True).checksums == checksums(NEW_SEED)
+        elif "error" in end.said:
+            check_interrupted(end, target, old)
