@@ -47,6 +47,7 @@ class ErrorKind(StrEnum):
     MISMATCH = "mismatch"
     PLUGIN = "plugin"
     NOT_HDF5 = "not-hdf5"
+    MISSING = "missing"
 
 
 class NwbflowError(Exception):

@@ -126,10 +126,10 @@ def test_forty_random_kills_leave_the_old_file_or_the_new_one(target, writer, re
     inside = replaced = 0
     for _ in range(40):
         target.write_bytes(old)
-        process = writer.start(target, "array", seed=NEW_SEED)
+        writer.start(target, "array", seed=NEW_SEED)
         writer.wait_for("started")
         threading.Event().wait(chance.uniform(0, duration))
-        os.kill(process, signal.SIGKILL)
+        writer.send(signal.SIGKILL)
         end = writer.end()
         inside += end.inside
         if target.read_bytes() != old:
@@ -216,9 +216,9 @@ def check_interrupted(end, target, old):
 @pytest.mark.requirement("W6")
 def test_control_c_in_the_middle_of_an_endless_stream_ends_the_write(target, writer):
     old = target.read_bytes()
-    process = writer.start(target, "endless", seed=NEW_SEED)
+    writer.start(target, "endless", seed=NEW_SEED)
     writer.wait_for("middle")
-    os.kill(process, signal.SIGINT)
+    writer.send(signal.SIGINT)
     check_interrupted(writer.end(), target, old)
 
 
@@ -228,10 +228,10 @@ def test_control_c_at_random_times_ends_the_write_or_comes_too_late(target, writ
     chance = random.Random(11)
     for _ in range(15):
         target.write_bytes(old)
-        process = writer.start(target, "array", seed=NEW_SEED)
+        writer.start(target, "array", seed=NEW_SEED)
         writer.wait_for("started")
         threading.Event().wait(chance.uniform(0, 0.2))
-        os.kill(process, signal.SIGINT)
+        writer.send(signal.SIGINT)
         end = writer.end()
         assert end.code in (0, -signal.SIGINT), end
         if target.read_bytes() != old:

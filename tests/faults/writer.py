@@ -7,6 +7,7 @@ Both sides report on standard output, one JSON object a line.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -76,17 +77,21 @@ class Writer:
             stream.close()
         self._process.wait(timeout=30)
 
-    def start(self, path: Path, how: str, **request: Any) -> int:
-        """Start one write and return its process number; see :func:`write` for what can be asked."""
+    def start(self, path: Path, how: str, **request: Any) -> None:
+        """Start one write; see :func:`write` for what can be asked."""
         assert self._process.stdin is not None
         if "pid" in self._said and "code" not in self._said:  # left over from a test that failed
-            os.kill(self._said["pid"], signal.SIGKILL)
+            self.send(signal.SIGKILL)
             self.end()
         self._said = {}
         self._process.stdin.write(json.dumps({"path": str(path), "how": how, **request}) + "\n")
         self._process.stdin.flush()
         self.wait_for("pid")
-        return int(self._said["pid"])
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the writing process, if it has not ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._said["pid"], number)
 
     def wait_for(self, word: str) -> None:
         """Return when the writing process has reported `word`, or has ended."""

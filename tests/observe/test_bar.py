@@ -26,6 +26,7 @@ from nwbflow.observe.bar import ProgressBar
 
 pytestmark = pytest.mark.requirement("M2")
 
+SEARCH = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -240,7 +241,7 @@ def test_piped_is_silent(force: dict[str, str]) -> None:
         [sys.executable, "-c", code],
         capture_output=True,
         check=True,
-        env={**os.environ, **force, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, **force, "PYTHONPATH": SEARCH},
     )
     assert (done.stdout, done.stderr) == (b"", b"")
 
@@ -267,7 +268,7 @@ def test_on_a_real_terminal_the_cursor_is_back_however_the_process_ends(how: str
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=follower,
-        env={**env, "TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parent)},
+        env={**env, "TERM": "xterm-256color", "PYTHONPATH": SEARCH},
     )
     os.close(follower)
     seen = b""

@@ -69,6 +69,14 @@ def test_a_column_that_may_grow_has_thousands_of_rows_whatever_it_holds_now():
     assert advise_chunks((None,), "float64", kind=C, present=(0,)) == (131_072,)
 
 
+@pytest.mark.requirement("C4")
+def test_trailing_axes_that_may_grow_are_as_long_as_they_are_now():
+    assert advise_chunks((None, None), "float64", present=(10**6, 40)) == (13107, 40)
+    assert advise_chunks((None, None), "int16", kind=E, present=(10**7, 384)) == (78125, 64)
+    assert advise_chunks((None, None, None), "uint16", kind=I, present=(10**4, 256, 300)) == (65, 256, 300)
+    assert advise_chunks((None, None), "float64", present=(0, 40)) == (13107, 40)
+
+
 def test_what_is_there_now_says_nothing_about_an_axis_that_is_limited():
     assert advise_chunks((1_000_000, 8), "int16", kind=E, present=(10, 8)) == (625_000, 8)
 

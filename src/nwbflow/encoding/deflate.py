@@ -189,7 +189,7 @@ def _choose(runs: list[memoryview], aim: _Aim) -> list[_Coder]:
         coder, size = (_NEAR, near) if aim.first is _NEAR else (_FAR, far)
         aimed = size
         if min(near, far) < _REPEATS * run.nbytes:
-            coder = _repeating(sample, near, aim)
+            coder = _repeating(sample, aim)
         elif aim.level > 5 or near < _NOISE * run.nbytes or near > _SAME * far:
             aimed = sample.size(reference)
             steps += [(step.cost(aimed / run.nbytes), rank, index) for rank, step in enumerate(aim.ladder)]
@@ -209,10 +209,7 @@ def _choose(runs: list[memoryview], aim: _Aim) -> list[_Coder]:
     return coders
 
 
-def _repeating(sample: _Samples, near: float, aim: _Aim) -> _Coder:
-    # zlib itself is quick here; only encoders that skip along runs at several GB/s are quicker.
+def _repeating(sample: _Samples, aim: _Aim) -> _Coder:
+    # zlib itself is quick where all is repeats; only runs of one byte can be had much quicker (7 GB/s).
     thorough = _MATCHES[-1 if aim.level > 7 else -2]
-    limit = _SAME * sample.size(thorough)
-    if near <= limit:
-        return _NEAR
-    return _MATCHES[0] if sample.size(_MATCHES[0]) <= limit else thorough
+    return _RUNS if sample.size(_RUNS) <= sample.size(thorough) else thorough

@@ -27,7 +27,7 @@ https://github.com/flatironinstitute/neurosift/issues/52#issuecomment-1671405249
 """
 
 FEW_ROWS = 4096
-"""Rows a chunk may always hold on an unlimited axis, however few are there now."""
+"""Rows a chunk may always hold along an unlimited first axis, however few are there now."""
 
 
 class SeriesKind(StrEnum):
@@ -84,8 +84,9 @@ def advise_chunks(
         10 MB for electrical and imaging series (as neuroconv), 1 MiB for table columns and
         4 MiB (as HDMF) for everything else and for every array with one axis.
     present : tuple of int, optional
-        Lengths now, in elements. On an unlimited axis that holds data already, a chunk is not
-        longer than the data, but may always hold 4096 rows.
+        Lengths now, in elements, of data that are all there: on an unlimited axis, a chunk is not
+        longer than they are, but may always hold 4096 rows. Of a stream that has only begun,
+        leave it out or say 0 for its first axis.
 
     Returns
     -------
@@ -156,7 +157,7 @@ def _fill(
 ) -> Shape:
     """Fill the free axes of `given`: trailing axes first, then rows up to the target."""
     items = max(1, _target(kind, len(shape), target_bytes) // max(1, dtype.itemsize))
-    limits = [_limit(length, present[axis] if present else 0) for axis, length in enumerate(shape)]
+    limits = [_limit(axis, length, present[axis] if present else 0) for axis, length in enumerate(shape)]
     # A chunk of one row costs a stream one stored chunk per row, whatever the row's size.
     rows = given[0] or (2 if limits[0] is None else 1)
     trailing = [_trailing(axis, limits[axis], kind) for axis in range(1, len(shape))]
@@ -171,11 +172,13 @@ def _fill(
     return tuple(lengths)
 
 
-def _limit(length: int | None, present: int) -> int | None:
+def _limit(axis: int, length: int | None, present: int) -> int | None:
     """Longest useful chunk along one axis; ``None`` if nothing limits it."""
     if length is not None:
         return max(1, length)
-    return max(present, FEW_ROWS) if present else None
+    if present == 0:
+        return None
+    return max(present, FEW_ROWS) if axis == 0 else present
 
 
 def _trailing(axis: int, limit: int | None, kind: SeriesKind) -> int:

@@ -203,7 +203,7 @@ def fit_shape(path: str | Path, *, dtype: np.dtype[Any], shape: MaxShape, offset
     """
     path = Path(path)
     if not path.is_file():
-        raise SourceError(f"{path}: no such file, or not a regular one", kind=ErrorKind.LENGTH)
+        raise SourceError(f"{path}: no such file, or not a regular one", kind=ErrorKind.MISSING)
     if not shape or any(n is None for n in shape[1:]) or any(n is not None and n < 0 for n in shape) or offset < 0:
         raise SourceError(
             f"{path}: shape {shape}, offset {offset}: only the first axis may be None, and nothing negative",

@@ -160,7 +160,7 @@ def two_photon(frames: int, height: int = 128, width: int = 128, *, seed: int = 
     for frame in out:
         calcium *= 0.93  # a decay of about half a second at 30 frames a second
         calcium += random.random(cells, dtype=np.float32) < 0.02
-        mean = background + ((brightness * (1 + 2 * calcium)) @ footprints).reshape(height, width)
+        mean = background + np.einsum("c,cp->p", brightness * (1 + 2 * calcium), footprints).reshape(height, width)
         noisy = mean + np.sqrt(mean) * random.standard_normal((height, width), dtype=np.float32)
         frame[:] = np.clip(np.rint(noisy), 0, 65535)
     return out
@@ -201,7 +201,9 @@ class _Potential:
             self._state += kick
             self._state.sum(axis=1, out=row)
         self._last = sources[-1].copy()
-        return sources @ self._profile
+        # einsum, not @: BLAS's threads spin for longer than this takes, and its sums differ between builds
+        points: _Floats = np.einsum("ts,sc->tc", sources, self._profile)
+        return points
 
 
 def _pieces(rows: int, channels: int, rate: float, seed: int) -> Iterator[Int16s]:
