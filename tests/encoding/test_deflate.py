@@ -68,10 +68,12 @@ def test_one_plane_of_each_character_comes_back(name, effort):
     assert zlib.decompress(deflate(data, effort=effort)) == data
 
 
+@pytest.mark.parametrize("level", [1, 4, 6])
 @pytest.mark.parametrize("name", characters(1))
-def test_no_character_grows_beyond_zlib(name):
+def test_no_character_grows_beyond_zlib(name, level):
     data = characters(400_000)[name].tobytes()
-    assert len(deflate(data, effort=4)) <= 1.01 * len(zlib.compress(data, 4)) + 64
+    # Samples see no block to its end, so drifting data are judged less well than recordings.
+    assert len(deflate(data, effort=level)) <= 1.03 * len(zlib.compress(data, level)) + 64
 
 
 @pytest.mark.parametrize("effort", [1, 4, 9, "fast"])

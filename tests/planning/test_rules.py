@@ -104,7 +104,7 @@ def test_any_rules_round_trip_through_files_and_keep_the_schema(tmp_path_factory
     loaded = Rules.load({"rules": listed})
     assert loaded.to_mapping() == {"version": 1, "rules": listed}
     jsonschema.validate(loaded.to_mapping(), rules_schema())
-    path = tmp_path_factory.mktemp("rules") / f"a.{suffix}"
+    path = tmp_path_factory.getbasetemp() / f"any-rules.{suffix}"
     loaded.dump(path)
     assert Rules.load(path).to_mapping() == loaded.to_mapping()
 

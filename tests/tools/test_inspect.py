@@ -266,7 +266,7 @@ def test_what_is_no_hdf5_file_is_told_apart(tmp_path: Path, mixed: Path) -> None
             inspect_file(path)
         assert unsupported.value.kind is ErrorKind.NOT_HDF5
     for path, kind, match in (
-        (tmp_path / "none.nwb", ErrorKind.IO, "no such file"),
+        (tmp_path / "none.nwb", ErrorKind.MISSING, "no such file"),
         (tmp_path, ErrorKind.FOLDER, "folder"),
         (text / "x", ErrorKind.IO, "can't be read"),
     ):

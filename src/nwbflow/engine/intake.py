@@ -35,7 +35,8 @@ def read_source(job: Job) -> Iterator[Work]:
             now = time.perf_counter()
             yield Work(job, offset, source.read(chunk_region(offset, chunks, shape)), now, 0.0)
         return
-    for band in bands(shape, chunks, source.dtype.itemsize, job.band_bytes):
+    itemsize = max(source.dtype.itemsize, job.layout.dtype.itemsize)
+    for band in bands(shape, chunks, itemsize, job.band_bytes):
         yield from _read_band(job, source, band, chunks)
 
 

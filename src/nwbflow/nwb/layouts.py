@@ -151,7 +151,7 @@ def _assemble(
             candidate.dtype,
             kind=candidate.kind,
             target_bytes=profile.chunk_bytes if profile is not None else None,
-            present=shape,
+            present=shape if isinstance(data, Source) else None,
         )
     codec = wish.pipeline(candidate.dtype, create["chunks"])
     if codec.filters:
@@ -191,7 +191,12 @@ def _automatic_chunks(candidate: Candidate, maxshape: MaxShape | None, wishes: W
     if wishes.profile is None and not streamed:
         return theirs
     return complete_chunks(
-        None, maxshape or candidate.initial, candidate.dtype, kind=candidate.kind, present=candidate.initial
+        None,
+        maxshape or candidate.initial,
+        candidate.dtype,
+        kind=candidate.kind,
+        target_bytes=wishes.profile.chunk_bytes if wishes.profile is not None else None,
+        present=None if streamed else candidate.initial,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import h5py
@@ -91,7 +92,9 @@ def request_of(storage: Storage) -> Request:
     feed = Feed.STREAM
     if isinstance(data, Source):
         feed = Feed.MEMORY if data.in_memory else Feed.READ
-    return Request(name=storage.candidate.name, layout=storage.layout, feed=feed)
+    # what is read may be wider than what is stored
+    widest = max(data.dtype, storage.layout.dtype, key=lambda dtype: dtype.itemsize)
+    return Request(name=storage.candidate.name, layout=replace(storage.layout, dtype=widest), feed=feed)
 
 
 def job_of(reservation: Reservation, plan: DatasetPlan, *, aside: bool) -> Job:

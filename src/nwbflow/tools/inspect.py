@@ -75,7 +75,7 @@ def _size(path: Path) -> int:
         with path.open("rb"):
             return path.stat().st_size
     except FileNotFoundError as error:
-        raise TargetError(f"{path}: there is no such file; check the path", kind=ErrorKind.IO) from error
+        raise TargetError(f"{path}: there is no such file; check the path", kind=ErrorKind.MISSING) from error
     except PermissionError as error:
         raise TargetError(f"{path} may not be read by this user", kind=ErrorKind.PERMISSION) from error
     except OSError as error:

@@ -1,0 +1,253 @@
+"""What a raw recording can't say about itself: the metadata file of ``nwbflow convert``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
+
+from nwbflow.errors import ErrorKind, SettingsError
+
+RESERVED_COLUMNS = ("id", "group", "group_name")
+"""Columns of the electrodes table that are made from the rest."""
+
+_DURATION = re.compile(r"P(?=.)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?")
+
+_TEXT = "text (in quotes, if it looks like a number)"
+_MOMENT = "date, time and time zone, such as 2024-05-01T14:30:00+02:00"
+_ALLOWED = {
+    "session_start_time": _MOMENT,
+    "date_of_birth": _MOMENT,
+    "experimenter": "a name, such as 'Last, First', or a list of names",
+    "keywords": "a list of words",
+    "subject": "a table, such as {subject_id: m12, species: Mus musculus, sex: F, age: P90D}",
+    "sex": "M, F, U (unknown) or O (other)",
+    "age": "an ISO 8601 duration, such as P90D (90 days), or a range, such as P90D/P120D",
+    "device": "a table, such as {name: probe, description: ..., manufacturer: ...}",
+    "electrode_group": "a table, such as {name: shank0, description: ..., location: CA1}",
+    "electrodes": "a table of columns, each with one value for all channels or a list with one for each",
+    "series": "a table, such as {description: ..., unit: V, conversion: 1.0e-6, offset: 0.0}",
+    "conversion": "a number: what one count is, in the series' unit, such as 1.0e-6",
+    "offset": "a number, in the series' unit",
+}
+
+
+def _moment(value: Any) -> datetime:
+    """Parse ISO 8601 with a time zone; a clock without one is not a moment."""
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(found, datetime) or found.utcoffset() is None:
+        raise ValueError("no moment")
+    return found
+
+
+def _age(value: str) -> str:
+    """Check an ISO 8601 duration, or a range of two."""
+    first, *last = value.split("/", 1)
+    if not _DURATION.fullmatch(first) or (last and last[0] and not _DURATION.fullmatch(last[0])):
+        raise ValueError("no duration")
+    return value
+
+
+type Scalar = (
+    Annotated[str, Field(strict=True)]
+    | Annotated[bool, Field(strict=True)]
+    | Annotated[int, Field(strict=True)]
+    | Annotated[float, Field(strict=True)]
+)
+"""One value of an electrodes column."""
+
+_Text = Annotated[str, Field(strict=True, min_length=1)]
+_Moment = Annotated[datetime, BeforeValidator(_moment)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Subject(_Table):
+    """Whom the recording was made from; fields as in :class:`pynwb.file.Subject`."""
+
+    subject_id: _Text | None = None
+    description: _Text | None = None
+    species: _Text | None = None
+    sex: Literal["M", "F", "U", "O"] | None = None
+    age: Annotated[_Text, AfterValidator(_age)] | None = None
+    date_of_birth: _Moment | None = None
+    genotype: _Text | None = None
+    strain: _Text | None = None
+    weight: _Text | None = None
+
+
+class Device(_Table):
+    """What it was made with; manufacturer and model become a :class:`pynwb.device.DeviceModel`."""
+
+    name: _Text = "Device"
+    description: _Text | None = None
+    manufacturer: _Text | None = None
+    model: _Text | None = None
+
+
+class ElectrodeGroup(_Table):
+    """Where the electrodes were."""
+
+    name: _Text = "ElectrodeGroup"
+    description: _Text = "unknown"
+    location: _Text = "unknown"
+
+
+class Series(_Table):
+    """What the numbers mean: value = count * conversion + offset, in `unit`."""
+
+    description: _Text | None = None
+    unit: _Text | None = None
+    conversion: _Number | None = None
+    offset: _Number | None = None
+
+
+class Metadata(_Table):
+    """The metadata file: everything may be left out.
+
+    Parameters
+    ----------
+    session_description, identifier, session_id, experiment_description, lab, institution : str, optional
+        As in :class:`pynwb.NWBFile`.
+    session_start_time : datetime.datetime, optional
+        With a time zone.
+    experimenter, keywords : str or list of str, optional
+        As in :class:`pynwb.NWBFile`.
+    subject, device, electrode_group, series : table, optional
+        See the classes of these names.
+    electrodes : table of columns
+        For each column one value for all channels, or a list with one for each. Columns the NWB schema does not
+        know are added with their name as description.
+    """
+
+    session_description: _Text | None = None
+    session_start_time: _Moment | None = None
+    identifier: _Text | None = None
+    session_id: _Text | None = None
+    experiment_description: _Text | None = None
+    experimenter: _Text | list[_Text] | None = None
+    keywords: list[_Text] | None = None
+    lab: _Text | None = None
+    institution: _Text | None = None
+    subject: Subject | None = None
+    device: Device = Device()
+    electrode_group: ElectrodeGroup = ElectrodeGroup()
+    electrodes: dict[_Text, Scalar | list[Scalar]] = Field(default_factory=dict)
+    series: Series = Series()
+
+
+def load_metadata(source: Mapping[str, Any] | str | Path | Metadata | None) -> Metadata:
+    """Read metadata.
+
+    Parameters
+    ----------
+    source : mapping, path, Metadata or None
+        A mapping of the same form as a file, the path of a YAML (or JSON) file, or ``None`` for no metadata.
+
+    Raises
+    ------
+    nwbflow.errors.SettingsError
+        The file can't be read or parsed, or a key or value is not allowed; names the file, the key's path
+        (``subject.sex``) and what is allowed.
+    """
+    if source is None:
+        return Metadata()
+    if isinstance(source, Metadata):
+        return source
+    origin = "metadata" if isinstance(source, Mapping) else str(source)
+    value = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    if not isinstance(value, dict):
+        raise SettingsError(
+            f"{origin}: the whole is {_short(value)}: give a table with keys such as session_description",
+            kind=ErrorKind.OPTION,
+        )
+    try:
+        metadata = Metadata.model_validate(value)
+    except ValidationError as error:
+        raise SettingsError(f"{origin}: {_explain(error, value)}", kind=ErrorKind.OPTION) from None
+    taken = [name for name in metadata.electrodes if name in RESERVED_COLUMNS]
+    if taken:
+        raise SettingsError(
+            f"{origin}: electrodes.{taken[0]} is made from electrode_group; leave it out", kind=ErrorKind.OPTION
+        )
+    return metadata
+
+
+class _Constructor(SafeConstructor):
+    """Leaves moments as they are written: whether a time zone was given must stay visible."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
+
+
+def _read(path: Path) -> Any:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: can't be read: {error.strerror or error}", kind=ErrorKind.OPTION) from error
+    except (ValueError, YAMLError) as error:
+        raise SettingsError(f"{path}: is no YAML: {error}", kind=ErrorKind.OPTION) from error
+    return {} if value is None else value
+
+
+def _explain(error: ValidationError, value: Any) -> str:
+    """Say once for each bad key where it is and what is allowed there."""
+    found: dict[str, str] = {}
+    for fault in error.errors(include_url=False):
+        keys = _real_keys(fault["loc"], value)
+        where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+        if fault["type"] == "extra_forbidden":
+            found[where] = _unknown(keys, where)
+        else:
+            found.setdefault(where, f"{where} is {_short(_at(value, keys))}: give {_allowed(keys)}")
+    return "; ".join(found.values())
+
+
+def _unknown(keys: Sequence[int | str], where: str) -> str:
+    tables = {"subject": Subject, "device": Device, "electrode_group": ElectrodeGroup, "series": Series}
+    table: type[_Table] = tables[str(keys[0])] if len(keys) > 1 else Metadata
+    known = list(table.model_fields)
+    near = difflib.get_close_matches(str(keys[-1]), known, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"{where} is no known key{hint}: known are {', '.join(known)}"
+
+
+def _allowed(keys: Sequence[int | str]) -> str:
+    if keys[0] == "electrodes" and len(keys) > 1:
+        return "a number, text, true or false, or a list of these"
+    return _ALLOWED.get(next(str(key) for key in reversed(keys) if isinstance(key, str)), _TEXT)
+
+
+def _real_keys(loc: Sequence[int | str], value: Any) -> list[int | str]:
+    """Drop from pydantic's location what is no key of the file but a branch of a union."""
+    keys: list[int | str] = []
+    for part in loc:
+        inner = _at(value, keys)
+        in_list = isinstance(inner, list | tuple) and isinstance(part, int) and part < len(inner)
+        if (isinstance(inner, Mapping) and part in inner) or in_list:
+            keys.append(part)
+    return keys
+
+
+def _at(value: Any, keys: Sequence[int | str]) -> Any:
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
