@@ -9,10 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from pages import code_blocks, name_of, pages
+from doc_pages import code_blocks, name_of, pages
 
 RUN = ("python", "bash")
 # page -> reasons of the blocks that are not run

@@ -178,11 +178,18 @@ def write(request: dict[str, Any]) -> None:
     """Do what one request asks.
 
     Its keys: ``path``, ``how`` (see :func:`session`; ``dropin`` writes an array through the drop-in
-    class), ``seed``, ``megabytes``, and under the write log ``log``, ``fail_at``, ``errno``.
+    class), ``seed``, ``megabytes``, ``libver`` (drop-in only), and under the write log ``log``,
+    ``fail_at``, ``errno``. When the write has failed, a file named ``failed`` is made beside `path`:
+    it tells in the log what came before the failure was dealt with and what after.
     """
     import nwbflow
 
     path = Path(request["path"])
+
+    def observe(event: object) -> None:
+        if type(event).__name__ == "RunFailed":
+            path.with_name("failed").touch()
+
     nwbfile = session(request["how"], request.get("seed", 1), request.get("megabytes", 0))
     if "log" in request:
         shim: Any = ctypes.CDLL(None)
@@ -191,16 +198,23 @@ def write(request: dict[str, Any]) -> None:
     say("started")
     try:
         if request["how"] == "dropin":
-            with nwbflow.NWBHDF5IO(path, "w") as io:
+            with nwbflow.NWBHDF5IO(path, "w", progress=observe, libver=request.get("libver")) as io:
                 io.write(nwbfile)
         else:
-            nwbflow.write(nwbfile, path, overwrite=True, workers=2, progress=False)
+            nwbflow.write(nwbfile, path, overwrite=True, workers=2, progress=observe)
         say("finished")
     except BaseException as error:
-        say("error", f"{type(error).__name__}: {error}")
+        say("error", "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]))
         raise
     finally:
-        say("threads", [t.name for t in threading.enumerate() if t is not threading.main_thread()])
+        say("threads", [t.name for t in threading.enumerate() if not _ends(t)])
+
+
+def _ends(thread: threading.Thread) -> bool:
+    """Whether a thread other than the main one is at its end: one interrupted while starting may not be joined yet."""
+    if thread is not threading.main_thread():
+        thread.join(timeout=10)
+    return thread is threading.main_thread() or not thread.is_alive()
 
 
 def serve() -> None:

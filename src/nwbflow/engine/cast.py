@@ -31,7 +31,7 @@ def exact(data: Array, dtype: np.dtype[Any], *, name: str, offset: tuple[int, ..
         If `data` are no numbers (kind ``DTYPE``) or a value would change (kind ``LOSSY``);
         the text gives the first such value and its place.
     """
-    if data.dtype == dtype or np.can_cast(data.dtype, dtype, "safe"):
+    if data.dtype == dtype or _always_exact(data.dtype, dtype):
         return data.astype(dtype, copy=False)
     if data.dtype.kind not in "biufc":
         raise SourceError(
@@ -50,6 +50,12 @@ def exact(data: Array, dtype: np.dtype[Any], *, name: str, offset: tuple[int, ..
     return cast
 
 
+def _always_exact(given: np.dtype[Any], stored: np.dtype[Any]) -> bool:
+    # numpy calls 64-bit integers into float64 safe, though whole numbers above 2**53 change
+    wide = given.kind in "iu" and given.itemsize == 8 and stored.kind in "fc" and stored.itemsize <= 16
+    return not wide and bool(np.can_cast(given, stored, "safe"))
+
+
 def _cast(data: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Return the cast values and where they differ from the original."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -61,6 +67,11 @@ def _cast(data: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
             return cast, (data < limits.min) | (data > limits.max)
         back = cast.astype(data.dtype)
         changed = back != data
+        if data.dtype.kind in "iu" and dtype.kind in "fc":
+            # the largest integers round up to a power of two that has no way back
+            changed |= cast.real >= float(np.iinfo(data.dtype).max)
+        if data.dtype.kind in "fc" and dtype.kind in "iu":
+            changed |= data.real >= np.iinfo(dtype).max + 1.0
         if data.dtype.kind in "fc" and dtype.kind in "fc":
             changed &= ~(np.isnan(data) & np.isnan(back))
         return cast, changed

@@ -325,8 +325,11 @@ class _Run:
 
     def stop(self, error: BaseException) -> None:
         """End all threads, and keep what had arrived if the disk is to be trusted."""
+        deadline = time.monotonic() + READER_PATIENCE
         for reader in self._readers.values():
-            if reader.is_alive() and not reader.stop(READER_PATIENCE):
+            reader.stop(0.0)
+        for reader in self._readers.values():
+            if reader.is_alive() and not reader.stop(max(0.0, deadline - time.monotonic())):
                 error.add_note(f"{reader.job.name}: its iterator still waits for data; the thread ends when it returns")
         if isinstance(error, StorageError):
             return

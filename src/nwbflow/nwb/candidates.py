@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from hdmf.backends.hdf5 import HDF5IO, H5DataIO
 from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
-from hdmf.data_utils import AbstractDataChunkIterator
+from hdmf.data_utils import AbstractDataChunkIterator, GenericDataChunkIterator
 from hdmf.data_utils import DataIO as HdmfDataIO
 
 from nwbflow.errors import ErrorKind, SourceError
@@ -50,6 +50,10 @@ class Candidate:
         What it holds, for its chunks.
     initial : tuple of int
         The shape HDMF would give it at first, in elements.
+    live : bool
+        Whether the data may keep one waiting, so that others should not wait with them. HDMF's generic iterator
+        slices something that is there already: it never waits, and several often share one reader, which must
+        not be used from two threads.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Candidate:
     types: tuple[str, ...]
     kind: SeriesKind
     initial: tuple[int, ...]
+    live: bool
 
     @property
     def nbytes(self) -> int | None:
@@ -95,6 +100,15 @@ def find(root: GroupBuilder, manager: BuildManager, skip: Callable[[Any], bool])
 def links(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[str]:
     """Return the paths of datasets whose data lie in an open HDF5 file: HDMF links or copies them."""
     return [path_of(b) for b in datasets(root) if not skip(b) and isinstance(_unwrapped(b.data), h5py.Dataset)]
+
+
+def foreign_wrappers(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[tuple[str, str]]:
+    """Return path and kind of wrappers whose settings HDF5 can't take: HDMF drops them in silence."""
+    return [
+        (path_of(b), type(b.data).__name__)
+        for b in datasets(root)
+        if not skip(b) and isinstance(b.data, HdmfDataIO) and not isinstance(b.data, H5DataIO)
+    ]
 
 
 def path_of(builder: DatasetBuilder) -> str:
@@ -147,6 +161,7 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
         types=types,
         kind=_kind(builder.name, types, len(shape), column=column),
         initial=_initial(supply, data),
+        live=not isinstance(supply, Source) and not isinstance(data, GenericDataChunkIterator),
     )
 
 
@@ -159,7 +174,17 @@ def _stored_type(declared: Any, data: Any, name: str) -> np.dtype[Any] | None:
         if array is None:
             return None
         found = declared if declared is not None else array.dtype
+    elif isinstance(data, h5py.Dataset) and not data:
+        raise SourceError(
+            f"{name}: the h5py dataset given as data is closed; keep its file open", kind=ErrorKind.CLOSED
+        )
     elif hasattr(data, "dtype") and hasattr(data, "shape"):
+        if not isinstance(declared, str) and np.dtype(data.dtype).kind in "mM":
+            raise SourceError(
+                f"{name}: type {data.dtype} can't be stored; give numbers, such as seconds "
+                "((data - start) / numpy.timedelta64(1, 's'))",
+                kind=ErrorKind.DTYPE,
+            )
         if len(data.shape) == 0 or getattr(data.dtype, "hasobject", False) or np.dtype(data.dtype).kind not in _NUMBERS:
             return None
         found = declared if declared is not None else _native(data)
@@ -198,17 +223,24 @@ def _as_numbers(data: Sequence[Any], name: str) -> np.ndarray[Any, np.dtype[Any]
     if array.dtype.kind not in _NUMBERS:
         return None
     as_first = np.asarray(HDF5IO.get_type(data)(0) if len(array) else 0).dtype
-    if as_first.kind in "iu" and array.dtype.kind == "f":
-        place = tuple(int(i) for i in np.argwhere(array != np.trunc(array))[:1].ravel())
+    if as_first.kind not in "iu" or array.dtype.kind != "f":
+        return array
+    broken = np.argwhere((array != np.trunc(array)) | (np.abs(array) >= 2.0**53))
+    if len(broken):
+        place = tuple(int(i) for i in broken[0])
         raise SourceError(
-            f"{name}: a list that begins with whole numbers has the value {array[place] if place else array.flat[0]} "
+            f"{name}: a list that begins with whole numbers has the value {array[place]} "
             f"at {place}, which would be cut to a whole number; pass numpy.asarray(data, dtype='float64')",
             kind=ErrorKind.LOSSY,
         )
-    return array
+    return array.astype(as_first)
 
 
 def _supply(data: Any, name: str) -> Source | Stream | None:
+    if np.ma.is_masked(data):
+        raise SourceError(
+            f"{name}: masked elements can't be stored: fill them first (data.filled(value))", kind=ErrorKind.LOSSY
+        )
     if isinstance(data, SourceData):
         return data.source
     if isinstance(data, BlocksData):
@@ -264,7 +296,9 @@ def _refuse_shared(found: Sequence[Candidate]) -> None:
         data = _unwrapped(candidate.builder.data)
         if not isinstance(data, AbstractDataChunkIterator) or isinstance(data, SourceData):
             continue
-        other = seen.setdefault(id(data), candidate.name)
+        inner = data.stream.blocks if isinstance(data, BlocksData) else getattr(data, "data", None)
+        drained = inner if isinstance(inner, Iterator) else data
+        other = seen.setdefault(id(drained), candidate.name)
         if other != candidate.name:
             raise SourceError(
                 f"{candidate.name} and {other} have the same iterator as data; an iterator can be drained once. "

@@ -7,7 +7,7 @@ from typing import Any
 from hdmf.container import AbstractContainer
 
 
-def forget_earlier_write(container: AbstractContainer, source: str | None) -> None:
+def forget_earlier_write(container: object, source: str | None) -> None:
     """Let containers made in memory be written again, to another file.
 
     HDMF notes on every container the file it was written to, and refuses a second one. That note
@@ -21,6 +21,8 @@ def forget_earlier_write(container: AbstractContainer, source: str | None) -> No
     source : str or None
         The file it is going to.
     """
+    if not isinstance(container, AbstractContainer):
+        return  # HDMF says what it expects
     earlier = container.container_source
     if earlier is None or earlier == source or container.read_io is not None:
         return

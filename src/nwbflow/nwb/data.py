@@ -51,7 +51,11 @@ class SourceData(AbstractDataChunkIterator):  # type: ignore[misc]
     def __next__(self) -> DataChunk:
         if self._blocks is None:
             self._blocks = iter(self._read())
-        return next(self._blocks)
+        try:
+            return next(self._blocks)
+        except StopIteration:
+            self._blocks = None  # may be written again
+            raise
 
     def _read(self) -> Iterator[DataChunk]:
         shape = self.source.shape
@@ -87,15 +91,33 @@ class SourceData(AbstractDataChunkIterator):  # type: ignore[misc]
         return self.source.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        """Read a part, as one would from an array (steps of 1 only)."""
-        region = _as_region(key, self.source.shape)
-        return self.source.read(region)
+        """Read a part, as one would from an array: whole numbers, slices and an ellipsis."""
+        region, rest = _as_region(key, self.source.shape)
+        return self.source.read(region)[rest]
 
 
-def _as_region(key: Any, shape: Shape) -> Region:
-    keys = key if isinstance(key, tuple) else (key,)
-    slices = [k if isinstance(k, slice) else slice(k, k + 1) for k in keys] + [slice(None)] * (len(shape) - len(keys))
-    return tuple(slice(*s.indices(n)[:2]) for s, n in zip(slices, shape, strict=True))
+def _as_region(key: Any, shape: Shape) -> tuple[Region, tuple[int | slice, ...]]:
+    """Return the rectangle to be read, and what to take of it."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    if Ellipsis not in keys:
+        keys.append(Ellipsis)
+    at = keys.index(Ellipsis)
+    keys[at : at + 1] = [slice(None)] * (len(shape) - len(keys) + 1)
+    if len(keys) != len(shape):
+        raise IndexError(f"{key!r} has too many axes for an array of shape {shape}")
+    region: list[slice] = []
+    rest: list[int | slice] = []
+    for part, length in zip(keys, shape, strict=True):
+        if isinstance(part, slice):
+            places = range(length)[part]
+            low, high = (min(places), max(places) + 1) if places else (0, 0)
+            region.append(slice(low, high))
+            rest.append(slice(None, None, places.step))
+        else:
+            place = range(length)[part]
+            region.append(slice(place, place + 1))
+            rest.append(0)
+    return tuple(region), tuple(rest)
 
 
 class BlocksData(AbstractDataChunkIterator):  # type: ignore[misc]
@@ -117,7 +139,11 @@ class BlocksData(AbstractDataChunkIterator):  # type: ignore[misc]
     def __next__(self) -> DataChunk:
         if self._blocks is None:
             self._blocks = iter(self.stream)
-        block = next(self._blocks)
+        try:
+            block = next(self._blocks)
+        except StopIteration:
+            self._blocks = None  # a list may be written again, and an iterator is to say that it is used up
+            raise
         selection = tuple(slice(o, o + n) for o, n in zip(block.offset, block.data.shape, strict=True))
         return DataChunk(data=block.data, selection=selection)
 
@@ -165,7 +191,7 @@ def raw(path: str | Path, *, dtype: DTypeLike, shape: MaxShape, offset: int = 0)
     nwbflow.errors.SourceError
         If the file is missing, shorter or longer than declared, or no whole number of samples.
     """
-    element: np.dtype[Any] = np.dtype(dtype)
+    element = numeric(dtype)
     full = fit_shape(path, dtype=element, shape=shape, offset=offset)
     return SourceData(RawSource(path, dtype=element, shape=full, offset=offset))
 
@@ -194,7 +220,21 @@ def blocks(iterable: Iterable[Any], *, shape: MaxShape, dtype: DTypeLike) -> Blo
         When written: ragged rows, another width, more or fewer rows than promised, values that
         don't fit.
     """
-    return BlocksData(BlockStream(iterable, maxshape=tuple(shape), dtype=np.dtype(dtype)))
+    return BlocksData(BlockStream(iterable, maxshape=tuple(shape), dtype=numeric(dtype)))
+
+
+def numeric(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return `dtype` if it is one of numbers.
+
+    Raises
+    ------
+    nwbflow.errors.SettingsError
+        If it is not.
+    """
+    found: np.dtype[Any] = np.dtype(dtype)
+    if found.kind not in "biufc":
+        raise SettingsError(f"dtype={found} is no type of numbers, such as 'int16'", kind=ErrorKind.DTYPE)
+    return found
 
 
 class DataIO(H5DataIO):  # type: ignore[misc]
@@ -273,6 +313,8 @@ class DataIO(H5DataIO):  # type: ignore[misc]
         dtype, limit = stored
         if self.chunks_wish is None and self.codec is None and not self.checksum and "maxshape" not in settings:
             return settings
+        if 0 in limit:
+            return settings  # HDF5 has no chunks where there is no room for one
         settings["chunks"] = complete_chunks(self.chunks_wish, limit, dtype)
         filters = self.filters(dtype, settings["chunks"]).filters
         if filters:
@@ -288,7 +330,10 @@ class DataIO(H5DataIO):  # type: ignore[misc]
         data = self.data if self.data is not None else self
         dtype, shape = getattr(data, "dtype", None), getattr(data, "shape", None) or getattr(data, "maxshape", None)
         if dtype is None or shape is None:
-            array = np.asarray(data)
+            try:
+                array = np.asarray(data)
+            except ValueError:  # ragged; said with the dataset's name when it is written
+                return None
             dtype, shape = array.dtype, array.shape
         if np.dtype(dtype).hasobject or len(shape) == 0:
             return None

@@ -15,12 +15,12 @@ from hdmf.build import BuildManager, GroupBuilder
 
 from nwbflow.engine.job import Tally
 from nwbflow.engine.run import Settings, fill
-from nwbflow.engine.verify import Verification, verify
+from nwbflow.engine.verify import Verification, may_lose, verify
 from nwbflow.errors import ErrorKind, PlanError, SettingsError
-from nwbflow.model.data import Source, Stream
+from nwbflow.model.data import Source
 from nwbflow.model.events import Event, RunStarted, Warned
 from nwbflow.model.receipt import DatasetReceipt, Receipt
-from nwbflow.nwb.candidates import Candidate, find, links
+from nwbflow.nwb.candidates import Candidate, find, foreign_wrappers, links
 from nwbflow.nwb.layouts import Storage, Wishes, decide
 from nwbflow.nwb.reservations import Reservation, job_of, request_of
 from nwbflow.planning.memory import DatasetPlan, make_plan
@@ -126,6 +126,12 @@ class Passage:
         """
         found = find(root, manager, written)
         self.linked += links(root, written)
+        for name, wrapper in foreign_wrappers(root, written):
+            self._say(
+                name,
+                f"its settings were not used: {wrapper} carries none for HDF5 (a copy of hdmf's H5DataIO has lost "
+                "them). Wrap the data in nwbflow.DataIO",
+            )
         storages = decide(found, options.wishes, manager)
         plan = make_plan(
             [request_of(s) for s in storages],
@@ -177,15 +183,10 @@ class Passage:
             file.flush()
         self.structure_seconds = time.perf_counter() - self.began
         started = time.perf_counter()
-        storages = [reservation.storage for reservation in self.reservations]
-        streams = sum(isinstance(s.candidate.data, Stream) for s in storages)
-        aside = side_by_side and len(storages) > 1
+        passing = any(not isinstance(r.storage.candidate.data, Source) for r in self.reservations)
+        threads = side_by_side and len(self.reservations) > 1
         jobs = [
-            job_of(
-                r,
-                self.plans[r.storage.candidate.name],
-                aside=aside and not isinstance(r.storage.candidate.data, Source),
-            )
+            job_of(r, self.plans[r.storage.candidate.name], aside=threads and r.storage.candidate.live)
             for r in self.reservations
         ]
         settings = Settings(
@@ -193,7 +194,7 @@ class Passage:
             keep_raw_crc=self.options.verify == "full",
             checkpoint=file.flush,
             # what can be read again is not worth a flush, during which HDF5 files are vulnerable
-            checkpoint_seconds=CHECKPOINT_SECONDS if streams or in_place else math.inf,
+            checkpoint_seconds=CHECKPOINT_SECONDS if passing or in_place else math.inf,
         )
         tallies = fill(jobs, settings, self.emit)
         with translated(str(self.path), "flushing"):
@@ -214,6 +215,8 @@ class Passage:
             self.receipts.append(receipt)
             if receipt.encoded_by == "HDF5":
                 self._say(receipt.name, "its codec can't be run outside HDF5; HDF5's own filters did it, in one thread")
+            if may_lose(receipt.layout) and self.options.verify != "no":
+                self._say(receipt.name, "its codec may change values, so decoded elements were not compared")
             if receipt.unwritten:
                 self._say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
             if tally.scattered:

@@ -11,13 +11,13 @@ from typing import Any
 import h5py
 import pynwb
 from hdmf.backends.hdf5 import HDF5IO as HdmfHDF5IO
-from hdmf.build import BuildManager, GroupBuilder, TypeMap
+from hdmf.build import BuildManager, GroupBuilder, LinkBuilder, TypeMap
 
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import forget_earlier_write
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.reservations import reserved
-from nwbflow.nwb.session import EXPANDABLE, FileOptions, RulesLike, Session
+from nwbflow.nwb.session import EXPANDABLE, FileOptions, RulesLike, Session, open_with
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
 
@@ -42,8 +42,8 @@ class _Flow:
             return file
         if mode in CREATING and (mode == "w" or not Path(path).exists()):
             return self._session.stage(path, options)
-        if options.given() and Path(path).exists() and mode not in CREATING:
-            return h5py.File(path, mode, **options.given())
+        if options.given() and mode not in CREATING and (mode == "a" or Path(path).exists()):
+            return open_with(path, mode, options)
         return None
 
     @property
@@ -117,6 +117,15 @@ class _Flow:
             with reserved(builder, storages) as reservations:
                 super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]
             passage.reservations += reservations
+
+    def write_link(self, parent: h5py.Group, builder: LinkBuilder, export_source: str | None = None) -> Any:
+        """Write a link (HDMF calls this).
+
+        HDMF tells links inside the file by the file's name, which is another one while the file is staged.
+        """
+        if builder.builder.source is not None and builder.builder.source == self.source:
+            export_source = self.source
+        return super().write_link(parent=parent, builder=builder, export_source=export_source)  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _writing(self, *, side_by_side: bool) -> Iterator[Passage | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,10 @@ from hdmf.data_utils import AbstractDataChunkIterator, DataChunk, DataChunkItera
 from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Block, Scatter
 from nwbflow.model.layout import MaxShape, Shape
+
+
+_drained: weakref.WeakSet[AbstractDataChunkIterator] = weakref.WeakSet()
+# Iterators of unknown length say nothing when they are used up, so it is noted here.
 
 
 class IteratorStream:
@@ -53,17 +58,19 @@ class IteratorStream:
     def __iter__(self) -> Iterator[Block | Scatter]:
         """Pass over the iterator once."""
         delivered, reached = 0, [0] * len(self._maxshape)
+        again = self._iterator in _drained
+        _drained.add(self._iterator)
         for number, chunk in enumerate(self._iterator):
             block = as_block(chunk, self._maxshape, f"chunk {number}")
             ends = _ends(block)
             reached = [max(a, b) for a, b in zip(reached, ends, strict=True)]
             delivered += block.data.size
             yield block
-        self._check_end(delivered, tuple(reached))
+        self._check_end(delivered, tuple(reached), again=again)
 
-    def _check_end(self, delivered: int, reached: Shape) -> None:
+    def _check_end(self, delivered: int, reached: Shape, *, again: bool) -> None:
         promised = math.prod(n for n in self._maxshape if n is not None)
-        if delivered == 0 and promised > 0 and None not in self._maxshape:
+        if delivered == 0 and (again or (promised > 0 and None not in self._maxshape)):
             raise SourceError(
                 f"the iterator promised shape {self._maxshape} and gave nothing: it was used up by an earlier write. "
                 "Make a new one",
@@ -100,10 +107,20 @@ def as_block(chunk: DataChunk, maxshape: MaxShape, what: str) -> Block | Scatter
     SourceError
         If data and selection differ in size, or the selection is out of bounds.
     """
+    if np.ma.is_masked(chunk.data):
+        raise SourceError(
+            f"{what} at {chunk.selection} has masked elements, which can't be stored: fill them first (.filled(value))",
+            kind=ErrorKind.LOSSY,
+        )
     data = np.asarray(chunk.data)
     selection = chunk.selection
     if isinstance(selection, np.ndarray) and selection.dtype == bool and selection.ndim == len(maxshape) > 1:
         _check_size(data, int(selection.sum()), selection.shape, what)
+        if any(limit is not None and n > limit for n, limit in zip(selection.shape, maxshape, strict=True)):
+            raise SourceError(
+                f"{what}: a mask of shape {selection.shape} is out of bounds of the promised shape {maxshape}",
+                kind=ErrorKind.BOUNDS,
+            )
         return Scatter(selection, data, selection.shape)
     parts = _expand(selection, len(maxshape), what)
     if all(isinstance(part, int) or (isinstance(part, slice) and part.step in (None, 1)) for part in parts):
@@ -120,6 +137,12 @@ def _expand(selection: Any, rank: int, what: str) -> list[Any]:
     parts += [slice(None)] * (rank - len(parts))
     if len(parts) != rank:
         raise SourceError(f"{what}: selection {selection} has {len(parts)} axes, the data {rank}", kind=ErrorKind.SHAPE)
+    odd = [part for part in parts if not isinstance(part, int | np.integer | slice | list | tuple | np.ndarray)]
+    if odd:
+        raise SourceError(
+            f"{what}: selection {selection!r} has {odd[0]!r}, which is no number, slice, list or mask",
+            kind=ErrorKind.SHAPE,
+        )
     return [int(part) if isinstance(part, int | np.integer) else part for part in parts]
 
 

@@ -15,7 +15,7 @@ from nwbflow.errors import ErrorKind, NwbflowError, SettingsError
 from nwbflow.model.data import Source
 from nwbflow.model.layout import Layout, MaxShape, Shape
 from nwbflow.nwb.candidates import Candidate
-from nwbflow.nwb.data import DataIO, with_checksum
+from nwbflow.nwb.data import DataIO, SourceData, with_checksum
 from nwbflow.planning.chunks import complete_chunks
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
@@ -96,6 +96,12 @@ def decide(candidates: Sequence[Candidate], wishes: Wishes, manager: BuildManage
             storage = _decide_one(candidate, wishes, manager)
         except NwbflowError as error:
             raise type(error)(f"{candidate.name}: {error}", kind=error.kind) from error
+        except (ValueError, TypeError, RuntimeError) as error:  # h5py's, from trying the settings
+            raise SettingsError(
+                f"{candidate.name}: a dataset of shape {candidate.initial} can't be created with "
+                f"{dict(candidate.wrapper.io_settings) if candidate.wrapper is not None else {}}: {error}",
+                kind=ErrorKind.OPTION,
+            ) from error
         if storage is not None:
             decided.append(storage)
     return decided
@@ -116,7 +122,9 @@ def _decide_one(candidate: Candidate, wishes: Wishes, manager: BuildManager) -> 
     profile = wishes.profile
     least = profile.min_bytes if profile is not None else SMALL
     if candidate.nbytes is not None and candidate.nbytes < (1 if special else least):
-        return None
+        given = candidate.builder.data if wrapper is None else wrapper.data
+        if candidate.nbytes or not isinstance(given, SourceData):  # HDMF can't create an iterator's dataset of no size
+            return None
     chunks_wish = wanted[0] if wanted[0] is not None else settings.chunks
     codec_wish = wanted[1] if wanted[1] is not None else settings.codec
     checksum = wanted[2] if wanted[2] is not None else settings.checksum
@@ -139,8 +147,9 @@ def _assemble(
     create: dict[str, Any] = {"shape": shape, "dtype": candidate.dtype, **fill}
     filtered = bool(wish.pipeline(candidate.dtype, (1,) * len(shape)).filters)
     plain = isinstance(data, Source) and limit is None and wish.chunks is None and not filtered
-    if plain:
+    if plain or (isinstance(data, Source) and 0 in most):  # HDF5 has no chunks where there is no room for one
         return Storage(candidate=candidate, create=create, layout=try_layout(create), effort=None, grow=False)
+    most = tuple(n or None for n in most)
     create["maxshape"] = most
     if profile is None and wish.chunks is None and limit is not None and candidate.is_column:
         create["chunks"] = HDF5IO.compute_default_chunk_shape(shape, candidate.dtype)  # as plain PyNWB does

@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from nwbflow.errors import StorageError
+from nwbflow.errors import ErrorKind, SettingsError, StorageError
 from nwbflow.model.events import RunFailed, RunFinished
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
@@ -29,7 +29,7 @@ EXPANDABLE = ("VectorData", "ElementIdentifiers")
 CHUNK_CACHE = 32 * 2**20
 """Chunk cache HDMF opens files with, in bytes."""
 
-METADATA_ROOM = 8 * 2**20
+METADATA_ROOM = 2 * 2**20
 """Room kept for metadata before the large data in files made for remote reading, in bytes."""
 
 type RulesLike = Mapping[str, Any] | str | Path | Rules | None
@@ -53,6 +53,20 @@ class FileOptions:
     def given(self) -> dict[str, Any]:
         """Return the options that were given."""
         return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
+
+
+def open_with(path: str | Path, mode: str, options: FileOptions) -> h5py.File:
+    """Open a file with the options given, and HDMF's chunk cache otherwise.
+
+    Raises
+    ------
+    SettingsError
+        If h5py does not take them.
+    """
+    try:
+        return h5py.File(path, mode, **{"rdcc_nbytes": CHUNK_CACHE, **options.given()})
+    except (ValueError, TypeError, KeyError) as error:
+        raise SettingsError(f"{path} can't be opened with {options.given()}: {error}", kind=ErrorKind.OPTION) from error
 
 
 class Session:
@@ -169,6 +183,8 @@ class Session:
                 f"{path} is as it was before. What was written so far is kept in {partial.name} beside it "
                 f"(look with: nwbflow inspect {partial.name})"
             )
+        elif self._staged is None or self._staged.published:
+            error.add_note(f"{path} was written in place: what was stored before this error is in it")
         hub.emit(RunFailed(path=Path(path), partial=partial, error=f"{type(error).__name__}: {error}"))
 
     def close(self, *, because_of_error: bool) -> None:

@@ -28,9 +28,10 @@ def write(
 ) -> Receipt:
     """Write an NWB file: large arrays compressed in parallel, verified, and put in place in one step.
 
-    Iterators (generators) are drained side by side, each in a thread of its own, so that a slow one holds nobody.
-    Iterators that share a file handle or other state must be made safe for that, or written through
-    :class:`NWBHDF5IO`, which drains one after another.
+    Generators and HDMF's row iterators are drained side by side, each in a thread of its own, so that a slow one
+    holds nobody. Two that share a file handle or other state must be made safe for that, or written through
+    :class:`NWBHDF5IO`, which drains one after another. Arrays, raw files and ``GenericDataChunkIterator`` are
+    always read in the calling thread.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 from h5py import h5d, h5p, h5z
 
 from nwbflow.encoding.codecs import is_mandatory
-from nwbflow.errors import ErrorKind, NwbflowError, StorageError
+from nwbflow.errors import ErrorKind, NwbflowError, SourceError, StorageError
 from nwbflow.model.data import Array, Region
 from nwbflow.model.encoding import Encoded
 from nwbflow.model.layout import Filter, Layout, Shape
@@ -113,8 +113,14 @@ class Hdf5Sink:
 
     def scatter(self, selection: Any, data: Array, /) -> None:
         """Store decoded elements at any h5py selection."""
-        with translated(self._name, f"storing {selection}"):
-            self._dataset[selection] = data
+        try:
+            with translated(self._name, f"storing {selection}"):
+                self._dataset[selection] = data
+        except TypeError as error:  # what h5py refuses before it stores anything
+            raise SourceError(
+                f"{self._name}: data of shape {data.shape} can't be stored at {selection}: {error}",
+                kind=ErrorKind.SHAPE,
+            ) from error
 
     def read(self, region: Region, /) -> Array:
         """Return decoded elements through HDF5's own filters."""

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import h5py
 
-from nwbflow.errors import ErrorKind, TargetError
+from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.sinks.hdf5 import translated
 
 
@@ -108,6 +108,8 @@ class StagedFile(h5py.File):  # type: ignore[misc]
         self.published = False
         try:
             super().__init__(self.partial, "w", **options)
+        except (ValueError, TypeError, KeyError) as error:
+            raise SettingsError(f"{name} can't be created with {options}: {error}", kind=ErrorKind.OPTION) from error
         except PermissionError as error:
             raise TargetError(f"{target.parent} can't be written: {error}", kind=ErrorKind.PERMISSION) from error
         except OSError as error:
@@ -132,9 +134,10 @@ class StagedFile(h5py.File):  # type: ignore[misc]
             os.fsync(self.id.get_vfd_handle())
         if self._target.exists():
             self.partial.chmod(stat.S_IMODE(self._target.stat().st_mode))
-        self.partial.rename(self._target)
-        self.published = True
-        sync_folder(self._target.parent)
+        with translated(str(self._target), "putting the new file in place"):
+            self.partial.rename(self._target)
+            self.published = True
+            sync_folder(self._target.parent)
 
     def discard(self) -> None:
         """Close and remove a partial file that holds nothing worth keeping."""
@@ -158,9 +161,9 @@ def abandon(file: h5py.File) -> None:
     exit when that fails too. So its descriptor is first pointed at an empty file in memory:
     closing then succeeds, and the file on disk stays as it was when the error came.
     """
-    descriptor = file.id.get_vfd_handle()
-    with _nowhere() as spare:
-        os.dup2(spare.fileno(), descriptor)
+    if file and file.driver == "sec2":
+        with _nowhere() as spare:
+            os.dup2(spare.fileno(), file.id.get_vfd_handle())
     file.close()
 
 

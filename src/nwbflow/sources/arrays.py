@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+import h5py
 import numpy as np
 
 from nwbflow.errors import ErrorKind, SourceError
@@ -95,6 +96,11 @@ class SliceSource:
 
     def read(self, region: Region, /) -> Array:
         """Return the elements of `region` as a numpy array."""
+        if isinstance(self._array, h5py.Dataset) and not self._array:
+            raise SourceError(
+                f"the h5py dataset was closed before {show_region(region)} was read; keep its file open",
+                kind=ErrorKind.CLOSED,
+            )
         block = np.asarray(self._array[region])
         wanted = tuple(s.stop - s.start for s in region)
         if block.shape != wanted:

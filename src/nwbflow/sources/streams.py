@@ -45,6 +45,11 @@ class BlockStream:
         self._used = False
 
     @property
+    def blocks(self) -> Iterable[Any]:
+        """What was given."""
+        return self._blocks
+
+    @property
     def maxshape(self) -> MaxShape:
         """Promised shape, ``None`` where unknown."""
         return self._maxshape

@@ -19,7 +19,9 @@ from nwbflow.errors import ErrorKind, SettingsError
 RESERVED_COLUMNS = ("id", "group", "group_name")
 """Columns of the electrodes table that are made from the rest."""
 
-_DURATION = re.compile(r"P(?=.)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?")
+_DURATION = re.compile(
+    r"P(?=.)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?"
+)
 
 _TEXT = "text (in quotes, if it looks like a number)"
 _MOMENT = "date, time and time zone, such as 2024-05-01T14:30:00+02:00"

@@ -82,7 +82,7 @@ class SeriesSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Draft:
     """An NWB file in memory, and what was assumed for it.
 
     Parameters
@@ -97,7 +97,7 @@ class Session:
     notes: tuple[str, ...] = field(default=())
 
 
-def make_session(
+def make_draft(
     data: Any,
     dtype: np.dtype[Any],
     settings: SeriesSettings,
@@ -105,7 +105,7 @@ def make_session(
     *,
     origin: str,
     made: datetime,
-) -> Session:
+) -> Draft:
     """Put a recording and its metadata into an NWB file in memory.
 
     Parameters
@@ -121,11 +121,11 @@ def make_session(
     origin : str
         Name of the recording, for the session's description where there is none.
     made : datetime.datetime
-        Session start where the metadata has none; with a time zone.
+        Draft start where the metadata has none; with a time zone.
 
     Returns
     -------
-    Session
+    Draft
         With a note for everything that had to be assumed.
 
     Raises
@@ -154,7 +154,7 @@ def make_session(
         subject=None if metadata.subject is None else Subject(**metadata.subject.model_dump(exclude_none=True)),
     )
     nwbfile.add_acquisition(_series(nwbfile, data, dtype, settings, metadata, notes))
-    return Session(nwbfile=nwbfile, notes=tuple(notes))
+    return Draft(nwbfile=nwbfile, notes=tuple(notes))
 
 
 def _series(
@@ -185,14 +185,15 @@ def _series(
         return ElectricalSeries(
             name=settings.series_name, data=data, electrodes=electrodes, rate=settings.rate, **scaled, **described
         )
+    for name in ("electrodes", "electrode_group"):
+        if name in metadata.model_fields_set:
+            raise _bad(f"{name} belongs to an ElectricalSeries: choose kind electrical, or leave it out")
     if unit is None:
         unit = "a.u."
         notes.append("no unit given: a.u. (arbitrary units) was taken")
     if "device" in metadata.model_fields_set:
         _device(nwbfile, metadata)
-    return pynwb.TimeSeries(
-        name=settings.series_name, data=data, unit=unit, rate=settings.rate, **scaled, **described
-    )
+    return pynwb.TimeSeries(name=settings.series_name, data=data, unit=unit, rate=settings.rate, **scaled, **described)
 
 
 def _device(nwbfile: pynwb.NWBFile, metadata: Metadata) -> Device:
@@ -230,7 +231,9 @@ def _column(name: str, given: Scalar | Sequence[Scalar], channels: int) -> list[
     """Return one value for each channel, all of one type."""
     values: list[Any] = list(given) if isinstance(given, list) else [given] * channels
     if len(values) != channels:
-        raise _bad(f"electrodes.{name} has {len(values)} values: give {channels}, one for each channel, or a single one")
+        raise _bad(
+            f"electrodes.{name} has {len(values)} values: give {channels}, one for each channel, or a single one"
+        )
     kinds = {type(value) for value in values}
     if name in _NUMBER_COLUMNS or kinds == {int, float}:
         if not kinds <= {int, float}:
@@ -239,7 +242,9 @@ def _column(name: str, given: Scalar | Sequence[Scalar], channels: int) -> list[
     if name in _TEXT_COLUMNS and kinds != {str}:
         raise _bad(f"electrodes.{name} holds {_first_other(values, (str,))!r}: give text only")
     if len(kinds) > 1:
-        raise _bad(f"electrodes.{name} holds {values[0]!r} and {_first_other(values, (type(values[0]),))!r}: give one type")
+        raise _bad(
+            f"electrodes.{name} holds {values[0]!r} and {_first_other(values, (type(values[0]),))!r}: give one type"
+        )
     return values
 
 

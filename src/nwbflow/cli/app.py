@@ -1,0 +1,103 @@
+"""The commands, how they are read, and how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+
+from cyclopts import App, CycloptsError
+
+from nwbflow.cli.convert import convert
+from nwbflow.cli.demo import demo
+from nwbflow.cli.inspect import inspect
+from nwbflow.cli.screens import err, out, say, show_warnings_as_notes
+from nwbflow.errors import NwbflowError
+
+OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
+"""Exit codes. Those above 128 are a shell's for a program ended by a signal: 128 and its number."""
+
+_HELP = "Write large arrays of NWB files, many times faster and never left broken."
+_CODES = f"""\
+Exit codes: {OK} all went well; {FAILED} failed, the reason is on standard error; {USAGE} the command line is wrong; \
+{INTERRUPTED} interrupted (Ctrl-C); {TERMINATED} told to end (SIGTERM). A write that failed or was ended leaves an \
+older file as it was, and what was written beside it as NAME.partial, a valid file."""
+
+app = App(
+    name="nwbflow",
+    help=_HELP,
+    help_epilogue=_CODES,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+app.command(convert)
+app.command(inspect)
+app.command(demo)
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    tokens : sequence of str, optional
+        The command line without the program's name; by default this process's.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    show_warnings_as_notes()
+    try:
+        app(
+            list(sys.argv[1:] if tokens is None else tokens),
+            console=out(),
+            error_console=err(),
+            exit_on_error=False,
+        )
+        sys.stdout.flush()
+    except CycloptsError:
+        return USAGE  # cyclopts has said what is wrong
+    except NwbflowError as error:
+        return _say(error, str(error), FAILED)
+    except KeyboardInterrupt as error:
+        return _say(error, "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
+        return PIPE_CLOSED
+    except SystemExit as error:
+        return _say(error, "ended by SIGTERM", TERMINATED) if error.code == TERMINATED else _code(error)
+    except Exception as error:
+        _say(error, f"{type(error).__name__}: {error}", FAILED)
+        say(err(), ("This is no error nwbflow expects; please report it with this:\n" + traceback.format_exc(), "dim"))
+        return FAILED
+    return OK
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Turn the first SIGTERM into an exception, so that what was written is kept; ignore further ones."""
+    del number, frame
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(TERMINATED)
+
+
+def _code(error: SystemExit) -> int:
+    if error.code is None:
+        return OK
+    return error.code if isinstance(error.code, int) else FAILED
+
+
+def _say(error: BaseException, text: str, code: int) -> int:
+    """Print an error with its notes; return its exit code."""
+    with suppress(BrokenPipeError):
+        say(err(), (text, "red"))
+        for line in getattr(error, "__notes__", []):
+            say(err(), line)
+    return code

@@ -1,0 +1,220 @@
+"""``nwbflow convert``: a raw binary recording becomes an NWB file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from nwbflow.cli.screens import Bar, DIM, clean, duration, err, note, out, print_json, ratio, say, shape, size
+from nwbflow.encoding.codecs import describe
+from nwbflow.model.events import RunFinished
+from nwbflow.model.receipt import Receipt
+from nwbflow.observe.jsonl import JsonLines, event_to_json
+from nwbflow.tools.convert import ConversionPlan, convert_raw, plan_raw
+from nwbflow.tools.recording import SeriesSettings
+
+_VERIFIED = {"stored": "stored bytes read back", "full": "every value read back", "no": "nothing read back"}
+_EXAMPLE = """\
+nwbflow convert probe.bin session.nwb --dtype int16 --channels 384 --rate 30000 --conversion 2.34e-6 --metadata m.yaml"""
+
+
+def convert(
+    raw: Path,
+    out_file: Annotated[Path, Parameter(name="OUT")],
+    /,
+    *,
+    dtype: str,
+    channels: int,
+    rate: float,
+    offset: int = 0,
+    kind: Literal["electrical", "timeseries"] = "electrical",
+    name: str | None = None,
+    conversion: float | None = None,
+    unit: str | None = None,
+    metadata: Path | None = None,
+    profile: Literal["default", "fast", "archive", "cloud"] = "default",
+    rules: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    workers: int | None = None,
+    memory: str | None = None,
+    verify: Literal["stored", "full", "no"] = "stored",
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    events: Path | None = None,
+    no_progress: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Convert a raw binary recording (samples x channels, C order) to an NWB file.
+
+    The file is written beside its place as OUT.partial, read back, and put in place in one step.
+
+    Parameters
+    ----------
+    raw
+        The recording. It is only read.
+    out_file
+        The NWB file.
+    dtype
+        Type of the samples: int16, uint16, int32, float32, ...; '>i2' for the other byte order.
+    channels
+        Number of channels.
+    rate
+        Samples per second and channel, in Hz.
+    offset
+        Bytes to skip at the start (a header).
+    kind
+        electrical: an ElectricalSeries with an electrodes table. timeseries: a plain TimeSeries.
+    name
+        Name of the series; that of its type if not given.
+    conversion
+        What one count is, in volts (timeseries: in the unit), such as 1e-6.
+    unit
+        Of a timeseries' converted values, such as V or a.u.
+    metadata
+        YAML file with session_description, session_start_time, subject, device, electrodes, series, ...
+    profile
+        default: gzip any reader opens. fast: a little larger, much faster. archive: smaller, with checksums. cloud:
+        laid out for remote reading.
+    rules
+        YAML file with codecs and chunks by place or type.
+    overwrite
+        Replace OUT, or what an interrupted write left beside it.
+    workers
+        Encoding threads; as many as there are cores if not given.
+    memory
+        What the samples may take on their way, such as 512MB; 1 GiB, or less where less is free, if not given.
+    verify
+        What is read back: stored bytes, every value (full), or nothing (no).
+    dry_run
+        Check everything and print the plan; write nothing.
+    json
+        Print the result as one JSON object.
+    events
+        Append every event of the write to this file, one JSON object a line.
+    no_progress
+        Show no progress bar (there is none either where standard error is no terminal).
+    quiet
+        Print nothing but notes and errors.
+    """
+    series = SeriesSettings(kind=kind, channels=channels, rate=rate, name=name, conversion=conversion, unit=unit)
+    if dry_run:
+        plan = plan_raw(
+            raw,
+            out_file,
+            dtype=dtype,
+            series=series,
+            offset=offset,
+            metadata=metadata,
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            overwrite=overwrite,
+        )
+        _notes(plan.notes)
+        if json:
+            print_json(plan.to_json())
+        elif not quiet:
+            _print_plan(plan)
+        return
+    bar = [] if quiet or no_progress else [Bar()]
+    receipt = convert_raw(
+        raw,
+        out_file,
+        dtype=dtype,
+        series=series,
+        offset=offset,
+        metadata=metadata,
+        profile=profile,
+        rules=rules,
+        workers=workers,
+        memory=memory,
+        verify=verify,
+        progress=[*bar, *([] if events is None else [JsonLines(events)])],
+        overwrite=overwrite,
+    )
+    _notes(receipt.notes)
+    if json:
+        print_json(_receipt_to_json(receipt))
+    elif not quiet:
+        _print_receipt(receipt)
+
+
+def _notes(notes: tuple[str, ...]) -> None:
+    for text in notes:
+        note(text)
+
+
+def _receipt_to_json(receipt: Receipt) -> dict[str, Any]:
+    return {
+        **event_to_json(RunFinished(receipt=receipt))["receipt"],
+        "raw_bytes": receipt.raw_bytes,
+        "stored_bytes": receipt.stored_bytes,
+        "ratio": receipt.ratio,
+    }
+
+
+def _print_plan(plan: ConversionPlan) -> None:
+    start = plan.session_start_time.isoformat(timespec="seconds")
+    rows = [
+        ("would write", f"{plan.path}{', replacing the one that is there' if plan.replaces else ''}"),
+        ("series", f"{plan.series} ({plan.series_type}), {shape(plan.shape)} {plan.dtype}, {size(plan.raw_bytes)}"),
+        ("time", f"{duration(plan.seconds)} of recording, session start {start}"),
+    ]
+    for planned in plan.plan.datasets:
+        layout = planned.layout
+        each = f"{planned.chunks_total} of {shape(layout.chunks)}, {size(layout.chunk_bytes)} each"
+        rows.append(("chunks", f"{'contiguous' if layout.chunks is None else each}; {describe(layout.filters)}"))
+    if plan.plan.datasets:
+        rows.append(
+            (
+                "memory",
+                f"at most {size(plan.plan.peak_bytes)} of {size(plan.plan.memory)} allowed, with "
+                f"{plan.plan.workers} encoding {'thread' if plan.plan.workers == 1 else 'threads'}",
+            )
+        )
+    else:
+        rows.append(("chunks", "none: so small that PyNWB writes it, uncompressed"))
+    _print_rows(rows)
+    say(out(), "Nothing was written (dry run).")
+
+
+def _print_receipt(receipt: Receipt) -> None:
+    stages = (
+        f"structure {duration(receipt.structure_seconds)}, samples {duration(receipt.fill_seconds)}, "
+        f"verify {duration(receipt.verify_seconds)}, publish {duration(receipt.publish_seconds)}"
+    )
+    rows = [("written", f"{receipt.path}, {size(receipt.path.stat().st_size)}")]
+    for dataset in receipt.datasets:
+        layout = dataset.layout
+        rows += [
+            ("dataset", f"{dataset.name}, {shape(layout.shape)} {layout.dtype.name}"),
+            ("chunks", f"{dataset.chunks} of {shape(layout.chunks)}, {describe(layout.filters)}"),
+            (
+                "stored",
+                f"{size(dataset.raw_bytes)} as {size(dataset.stored_bytes)}, ratio {ratio(dataset.ratio)}, "
+                f"{_VERIFIED[receipt.verified]}",
+            ),
+        ]
+    if not receipt.datasets:
+        rows.append(("dataset", "so small that PyNWB wrote it, uncompressed"))
+    speed = f", {receipt.raw_bytes / 1e6 / receipt.seconds:.0f} MB/s" if receipt.raw_bytes else ""
+    rows.append(("time", f"{duration(receipt.seconds)}{speed} ({stages})"))
+    _print_rows(rows)
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style=DIM)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, clean(value))
+    console = out()
+    if console.is_terminal:
+        console.print(grid)
+    else:
+        for name, value in rows:
+            say(console, f"{name}: {value}")

@@ -1,0 +1,272 @@
+"""Raw binary recordings to NWB files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pynwb
+
+from nwbflow.errors import ErrorKind, SettingsError, SourceError, TargetError
+from nwbflow.model.layout import Shape
+from nwbflow.model.receipt import Receipt
+from nwbflow.nwb.data import raw
+from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
+from nwbflow.nwb.layouts import Wishes
+from nwbflow.nwb.reservations import request_of
+from nwbflow.nwb.session import EXPANDABLE, RulesLike
+from nwbflow.nwb.write import write
+from nwbflow.observe.hub import Progress
+from nwbflow.planning.memory import Plan, make_plan, parse_bytes
+from nwbflow.planning.profiles import Profile, get_profile
+from nwbflow.planning.rules import Rules
+from nwbflow.sinks.staging import check_target, partial_path
+from nwbflow.tools.metadata import Metadata, load_metadata
+from nwbflow.tools.recording import Draft, SeriesSettings, make_draft
+
+type MetadataLike = Mapping[str, Any] | str | Path | Metadata | None
+"""What ``metadata=`` accepts; see :func:`nwbflow.tools.metadata.load_metadata`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversionPlan:
+    """What a conversion would do; nothing was written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file that would be there.
+    replaces : bool
+        Whether a file is there now.
+    series : str
+        Path of the series inside the file.
+    series_type : str
+        Its neurodata type.
+    shape : tuple of int
+        Samples x channels, or samples.
+    dtype : str
+        Type of the stored elements.
+    seconds : float
+        Length of the recording.
+    raw_bytes : int
+        Its size before filters, in bytes.
+    session_start_time : datetime.datetime
+        As it would be stored.
+    plan : Plan
+        Chunks, filters and memory of what nwbflow would write; empty for a recording so small that it is PyNWB's.
+    notes : tuple of str
+        What was assumed, and rules that matched nothing.
+    """
+
+    path: Path
+    replaces: bool
+    series: str
+    series_type: str
+    shape: Shape
+    dtype: str
+    seconds: float
+    raw_bytes: int
+    session_start_time: datetime
+    plan: Plan
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON-serialisable values."""
+        return {
+            "path": str(self.path),
+            "replaces": self.replaces,
+            "series": self.series,
+            "series_type": self.series_type,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "seconds": self.seconds,
+            "raw_bytes": self.raw_bytes,
+            "session_start_time": self.session_start_time.isoformat(),
+            "workers": self.plan.workers,
+            "memory": self.plan.memory,
+            "peak_bytes": self.plan.peak_bytes,
+            "datasets": [
+                {
+                    "name": d.name,
+                    "layout": d.layout.to_json(),
+                    "chunks_total": d.chunks_total,
+                    "in_flight": d.in_flight,
+                    "peak_bytes": d.peak_bytes,
+                }
+                for d in self.plan.datasets
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def convert_raw(
+    raw_path: str | Path,
+    out: str | Path,
+    *,
+    dtype: str,
+    series: SeriesSettings,
+    offset: int = 0,
+    metadata: MetadataLike = None,
+    profile: str | Profile = "default",
+    rules: RulesLike = None,
+    workers: int | None = None,
+    memory: str | int | None = None,
+    verify: str = "stored",
+    progress: Progress = False,
+    overwrite: bool = False,
+) -> Receipt:
+    """Convert a raw binary recording to an NWB file, in bounded memory.
+
+    Parameters
+    ----------
+    raw_path : str or pathlib.Path
+        The recording: samples x channels in C order, nothing between or after them. It is only read.
+    out : str or pathlib.Path
+        The NWB file.
+    dtype : str
+        Type of the elements, byte order included, such as ``"int16"`` or ``">i2"``; integers and floats.
+    series : SeriesSettings
+        Channels, rate and what kind of series it becomes.
+    offset : int
+        Bytes to skip at the start (a header).
+    metadata : mapping, path or Metadata, optional
+        What the recording can't say about itself; a YAML file. What it and `series` both give, `series` decides.
+    profile, rules, workers, memory, verify, progress, overwrite
+        As in :func:`nwbflow.write`.
+
+    Returns
+    -------
+    Receipt
+        Its notes say what had to be assumed, such as the session's start.
+
+    Raises
+    ------
+    nwbflow.errors.NwbflowError
+        What is wrong with the request, the recording or the target, or what stopped the write.
+        An older file at `out` is then as it was.
+    """
+    check_verify(verify)
+    _refuse_own_source(raw_path, out)
+    check_target(out, overwrite=overwrite)
+    draft = _load(raw_path, dtype, series, offset, metadata)
+    receipt = write(
+        draft.nwbfile,
+        out,
+        profile=profile,
+        rules=rules,
+        workers=workers,
+        memory=memory,
+        verify=verify,
+        progress=progress,
+        overwrite=overwrite,
+    )
+    return replace(receipt, notes=(*draft.notes, *receipt.notes))
+
+
+def plan_raw(
+    raw_path: str | Path,
+    out: str | Path,
+    *,
+    dtype: str,
+    series: SeriesSettings,
+    offset: int = 0,
+    metadata: MetadataLike = None,
+    profile: str | Profile = "default",
+    rules: RulesLike = None,
+    workers: int | None = None,
+    memory: str | int | None = None,
+    overwrite: bool = False,
+) -> ConversionPlan:
+    """Check and plan what :func:`convert_raw` would do, and write nothing.
+
+    Parameters
+    ----------
+    raw_path, out, dtype, series, offset, metadata, profile, rules, workers, memory, overwrite
+        As in :func:`convert_raw`.
+
+    Returns
+    -------
+    ConversionPlan
+        What would be written, how, and in how much memory.
+
+    Raises
+    ------
+    nwbflow.errors.NwbflowError
+        Whatever :func:`convert_raw` would refuse before it writes.
+    """
+    _refuse_own_source(raw_path, out)
+    target = check_target(out, overwrite=overwrite)
+    draft = _load(raw_path, dtype, series, offset, metadata)
+    wishes = Wishes(profile=get_profile(profile), rules=Rules.load(rules), expandable=EXPANDABLE)
+    options = Options(
+        wishes=wishes, workers=count_workers(workers), memory=parse_bytes(memory), verify=check_verify("stored")
+    )
+    passage = Passage(target, options, lambda _: None)
+    manager = pynwb.get_manager()
+    root = manager.build(draft.nwbfile, source=str(target), root=True)
+    storages = passage.prepare(root, manager, lambda _: False, options, side_by_side=True)
+    plan = make_plan(
+        [request_of(s) for s in storages], workers=options.workers, memory=options.memory, concurrent_streams=True
+    )
+    held = draft.nwbfile.acquisition[series.series_name]
+    shape = tuple(held.data.shape)
+    return ConversionPlan(
+        path=Path(out),
+        replaces=target.exists(),
+        series=f"/acquisition/{held.name}",
+        series_type=held.neurodata_type,
+        shape=shape,
+        dtype=str(held.data.dtype.newbyteorder("=")),
+        seconds=shape[0] / series.rate,
+        raw_bytes=int(np.prod(shape)) * held.data.dtype.itemsize,
+        session_start_time=draft.nwbfile.session_start_time,
+        plan=plan,
+        notes=(*draft.notes, *passage.notes),
+    )
+
+
+def _load(raw_path: str | Path, dtype: str, series: SeriesSettings, offset: int, metadata: MetadataLike) -> Draft:
+    element = _element(dtype)
+    data = raw(raw_path, dtype=element, shape=(None, *series.width), offset=offset)
+    if not data.shape[0]:
+        raise SourceError(f"{raw_path} holds no samples after an offset of {offset} bytes", kind=ErrorKind.LENGTH)
+    path = Path(raw_path)
+    return make_draft(
+        data,
+        element,
+        series,
+        load_metadata(metadata),
+        origin=path.name,
+        made=datetime.fromtimestamp(path.stat().st_mtime).astimezone(),
+    )
+
+
+def _element(dtype: str) -> np.dtype[Any]:
+    """Parse a type of numbers that NWB can hold."""
+    try:
+        element: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        element = np.dtype("O")
+    if element.kind not in "iuf" or element.itemsize > 8 or element == np.float16 or element.shape:
+        raise SettingsError(
+            f"dtype={dtype!r} is no type of a recording: give int8 to int64, uint8 to uint64, float32 or float64; "
+            "for the other byte order '>i2' and the like",
+            kind=ErrorKind.DTYPE,
+        )
+    return element
+
+
+def _refuse_own_source(raw_path: str | Path, out: str | Path) -> None:
+    """Never write over the recording itself, under whatever name."""
+    target = Path(os.path.realpath(out))
+    for file in (target, partial_path(target)):
+        if Path(raw_path).exists() and file.exists() and file.samefile(raw_path):
+            raise TargetError(
+                f"{file} is the recording itself and would be overwritten; give another file name",
+                kind=ErrorKind.EXISTS,
+            )

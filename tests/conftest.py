@@ -1,0 +1,18 @@
+"""Makes the shared helpers importable as ``support``, and offers what most rooms need."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def no_thread_left():
+    """Fail a test that leaves a thread running."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread.name for thread in set(threading.enumerate()) - before]
+    assert not left
