@@ -2,12 +2,16 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
+from itertools import chain
 
 import pytest
 from doc_pages import DOCS, ROOT
 
 import nwbflow
+from nwbflow.cli import app
 from nwbflow.errors import ErrorKind
 from nwbflow.planning.rules import Rule, rules_schema
 
@@ -35,14 +39,11 @@ def test_every_public_name_has_a_reference_entry():
 
 
 def test_every_dependency_has_its_reason():
-    reasons = first_cells(page("explanation/dependencies.md"))
-    wanted = [package_name(r) for r in PROJECT["project"]["dependencies"]]
-    for extra, packages in PROJECT["project"]["optional-dependencies"].items():
-        assert extra in reasons
-        wanted += [package_name(r) for r in packages]
-    named = set(re.findall(r"^\|.*`([^`]*)` \|[^|]*\|$", page("explanation/dependencies.md"), re.M)) | set(reasons)
-    assert set(wanted) <= named
-    assert named <= {*wanted, *PROJECT["project"]["optional-dependencies"]}
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = [package_name(r) for r in [*PROJECT["project"]["dependencies"], *chain(*extras.values())]]
+    rows = re.findall(r"^\|(.*)\|[^|]*\|$", page("explanation/dependencies.md"), re.MULTILINE)
+    named = {name for cells in rows for name in re.findall(r"`([^`]*)`", cells)}
+    assert named == {*wanted, *extras}
 
 
 def test_every_room_is_in_the_architecture_and_no_other():
@@ -70,3 +71,20 @@ def test_change_fragments_are_named_by_kind(path):
     assert path.name == "README.md" or re.fullmatch(rf"[a-z0-9-]+\.({kinds})\.md", path.name), (
         "see changes/README.md for the names"
     )
+
+
+@pytest.mark.parametrize("command", ["convert", "inspect", "demo"])
+def test_every_option_of_a_command_is_explained(command):
+    shown = subprocess.run(
+        [sys.executable, "-m", "nwbflow.cli", command, "--help"], capture_output=True, text=True, check=True
+    )
+    options = set(re.findall(r"--[a-z][a-z-]*", shown.stdout)) - {"--help"}
+    text = page("reference/cli.md").partition(f"\n## nwbflow {command}\n")[2].partition("\n## ")[0]
+    assert options
+    assert options == {name for name in first_cells(text) if name.startswith("--")}
+
+
+def test_every_exit_code_is_explained():
+    text = page("reference/cli.md").partition("\n## Exit codes\n")[2]
+    codes = {app.OK, app.FAILED, app.USAGE, app.INTERRUPTED, app.PIPE_CLOSED, app.TERMINATED}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == codes

@@ -6,6 +6,7 @@ under it and reads the log. :mod:`replay` rebuilds the folder as it was after an
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -96,7 +97,9 @@ def shim() -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if sys.platform != "linux" or compiler is None:
         raise NoCompilerError("logging writes needs Linux and a C compiler (gcc or cc); one of them is missing here")
-    library = Path(tempfile.mkdtemp(prefix="writelog-")) / "writelog.so"
+    folder = tempfile.mkdtemp(prefix="writelog-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    library = Path(folder) / "writelog.so"
     source = Path(__file__).with_name("writelog.c")
     command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl", "-lpthread"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

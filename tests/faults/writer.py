@@ -34,8 +34,8 @@ class End:
     code : int
         Exit code; negative if a signal ended it.
     said : dict
-        What it reported: ``started``, ``middle``, ``finished``, ``error`` (type and text),
-        ``threads`` (names of threads left after the write, the main one excepted).
+        What it reported: ``started``, ``middle``, ``finished``, ``error`` (type, text and notes), ``causes``
+        (types of the error and of what it came from), ``threads`` (names of threads that do not end).
     """
 
     code: int
@@ -204,10 +204,20 @@ def write(request: dict[str, Any]) -> None:
             nwbflow.write(nwbfile, path, overwrite=True, workers=2, progress=observe)
         say("finished")
     except BaseException as error:
+        say("causes", _causes(error))
         say("error", "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]))
         raise
     finally:
         say("threads", [t.name for t in threading.enumerate() if not _ends(t)])
+
+
+def _causes(error: BaseException | None) -> list[str]:
+    """Return the types of an exception and of what it came from."""
+    names = []
+    while error is not None:
+        names.append(type(error).__name__)
+        error = error.__cause__ or error.__context__
+    return names
 
 
 def _ends(thread: threading.Thread) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -22,10 +23,12 @@ OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 """Exit codes. Those above 128 are a shell's for a program ended by a signal: 128 and its number."""
 
 _HELP = "Write large arrays of NWB files, many times faster and never left broken."
-_CODES = f"""\
-Exit codes: {OK} all went well; {FAILED} failed, the reason is on standard error; {USAGE} the command line is wrong; \
-{INTERRUPTED} interrupted (Ctrl-C); {TERMINATED} told to end (SIGTERM). A write that failed or was ended leaves an \
-older file as it was, and what was written beside it as NAME.partial, a valid file."""
+_CODES = (
+    f"Exit codes: {OK} all went well; {FAILED} failed, the reason is on standard error; {USAGE} the command line is "
+    f"wrong; {INTERRUPTED} interrupted (Ctrl-C); {PIPE_CLOSED} nobody reads the output any more; {TERMINATED} told to "
+    "end (SIGTERM). A write that failed or was ended leaves an older file as it was, and what was written beside it "
+    "as NAME.partial, a valid file."
+)
 
 app = App(
     name="nwbflow",
@@ -66,12 +69,14 @@ def main(tokens: Sequence[str] | None = None) -> int:
     except CycloptsError:
         return USAGE  # cyclopts has said what is wrong
     except NwbflowError as error:
-        return _say(error, str(error), FAILED)
+        return _say(error, _as_options(str(error)), FAILED)
     except KeyboardInterrupt as error:
         return _say(error, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
         return PIPE_CLOSED
+    except OSError as error:
+        return _say(error, f"{error.filename or 'input/output'}: {error.strerror or error}", FAILED)
     except SystemExit as error:
         return _say(error, "ended by SIGTERM", TERMINATED) if error.code == TERMINATED else _code(error)
     except Exception as error:
@@ -86,6 +91,12 @@ def _end(number: int, frame: FrameType | None) -> None:
     del number, frame
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(TERMINATED)
+
+
+def _as_options(text: str) -> str:
+    """Name options as on the command line where a library's text names keyword arguments."""
+    text = text.replace("pass overwrite=True", "pass --overwrite")
+    return re.sub(r"(^|pass )([a-z]+)=", r"\1--\2 ", text)
 
 
 def _code(error: SystemExit) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from rich.table import Table
 
-from nwbflow.cli.screens import Bar, DIM, clean, duration, err, note, out, print_json, ratio, say, shape, size
+from nwbflow.cli.screens import DIM, Bar, clean, duration, note, out, print_json, ratio, say, shape, size
 from nwbflow.encoding.codecs import describe
 from nwbflow.model.events import RunFinished
 from nwbflow.model.receipt import Receipt
@@ -17,8 +17,9 @@ from nwbflow.tools.convert import ConversionPlan, convert_raw, plan_raw
 from nwbflow.tools.recording import SeriesSettings
 
 _VERIFIED = {"stored": "stored bytes read back", "full": "every value read back", "no": "nothing read back"}
-_EXAMPLE = """\
-nwbflow convert probe.bin session.nwb --dtype int16 --channels 384 --rate 30000 --conversion 2.34e-6 --metadata m.yaml"""
+_RECORDING = Group("The recording", sort_key=1)
+_STORING = Group("How it is stored", sort_key=2)
+_RUNNING = Group("How the command runs", sort_key=3)
 
 
 def convert(
@@ -26,30 +27,33 @@ def convert(
     out_file: Annotated[Path, Parameter(name="OUT")],
     /,
     *,
-    dtype: str,
-    channels: int,
-    rate: float,
-    offset: int = 0,
-    kind: Literal["electrical", "timeseries"] = "electrical",
-    name: str | None = None,
-    conversion: float | None = None,
-    unit: str | None = None,
-    metadata: Path | None = None,
-    profile: Literal["default", "fast", "archive", "cloud"] = "default",
-    rules: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    workers: int | None = None,
-    memory: str | None = None,
-    verify: Literal["stored", "full", "no"] = "stored",
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
-    events: Path | None = None,
-    no_progress: Annotated[bool, Parameter(negative="")] = False,
-    quiet: Annotated[bool, Parameter(negative="")] = False,
+    dtype: Annotated[str, Parameter(group=_RECORDING)],
+    channels: Annotated[int, Parameter(group=_RECORDING)],
+    rate: Annotated[float, Parameter(group=_RECORDING)],
+    offset: Annotated[int, Parameter(group=_RECORDING)] = 0,
+    kind: Annotated[Literal["electrical", "timeseries"], Parameter(group=_RECORDING)] = "electrical",
+    name: Annotated[str | None, Parameter(group=_RECORDING)] = None,
+    conversion: Annotated[float | None, Parameter(group=_RECORDING)] = None,
+    unit: Annotated[str | None, Parameter(group=_RECORDING)] = None,
+    metadata: Annotated[Path | None, Parameter(group=_RECORDING)] = None,
+    profile: Annotated[Literal["default", "fast", "archive", "cloud"], Parameter(group=_STORING)] = "default",
+    rules: Annotated[Path | None, Parameter(group=_STORING)] = None,
+    overwrite: Annotated[bool, Parameter(group=_STORING, negative="", show_default=False)] = False,
+    workers: Annotated[int | None, Parameter(group=_RUNNING)] = None,
+    memory: Annotated[str | None, Parameter(group=_RUNNING)] = None,
+    verify: Annotated[Literal["stored", "full", "no"], Parameter(group=_STORING)] = "stored",
+    dry_run: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
+    json: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
+    events: Annotated[Path | None, Parameter(group=_RUNNING)] = None,
+    no_progress: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
+    quiet: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
 ) -> None:
     """Convert a raw binary recording (samples x channels, C order) to an NWB file.
 
-    The file is written beside its place as OUT.partial, read back, and put in place in one step.
+    The file is written beside its place as OUT.partial, read back, and put in
+    place in one step. An example:
+
+    nwbflow convert a.bin a.nwb --dtype int16 --channels 384 --rate 30000
 
     Parameters
     ----------
@@ -76,8 +80,7 @@ def convert(
     metadata
         YAML file with session_description, session_start_time, subject, device, electrodes, series, ...
     profile
-        default: gzip any reader opens. fast: a little larger, much faster. archive: smaller, with checksums. cloud:
-        laid out for remote reading.
+        default: gzip any reader opens. fast: larger. archive: smaller, checksums. cloud: for remote reading.
     rules
         YAML file with codecs and chunks by place or type.
     overwrite

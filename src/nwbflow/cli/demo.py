@@ -9,14 +9,23 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from nwbflow.cli.screens import duration, err, out, print_json, say, shape, size
-from nwbflow.errors import ErrorKind, SettingsError
+from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.testing.simulate import neuropixels
-from nwbflow.tools.demo import DemoReport, run_demo, stages
+from nwbflow.tools.demo import DemoReport, check_memory, run_demo, stages
 
 RATE = 30000.0
+CHANNELS = 384
+
+_STAGES = {
+    "structure": "structure and metadata (PyNWB's part)",
+    "read": "reading the array",
+    "encode": "encoding, summed over the threads",
+    "store": "storing",
+    "verify": "verifying",
+    "publish": "syncing and putting in place",
+}
 
 
 def demo(
@@ -24,13 +33,14 @@ def demo(
     seconds: float = 10.0,
     seed: int = 0,
     out_folder: Annotated[Path | None, Parameter(name="--out")] = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
-    no_progress: Annotated[bool, Parameter(name=["--no-progress", "--quiet"], negative="")] = False,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    no_progress: Annotated[bool, Parameter(name=["--no-progress", "--quiet"], negative="", show_default=False)] = False,
 ) -> None:
     """Write a simulated recording with PyNWB and with nwbflow, and compare.
 
-    384 channels of int16 at 30 kHz, as one Neuropixels probe gives. All files are read back by plain h5py in another
-    process and compared with what was written.
+    384 channels of int16 at 30 kHz, as one Neuropixels probe gives. All files
+    are read back by plain h5py in another process and compared with what was
+    written. Without --out they are deleted afterwards.
 
     Parameters
     ----------
@@ -39,7 +49,7 @@ def demo(
     seed
         Of the simulation.
     out_folder
-        Keep the files in this folder (it is made if missing). Otherwise they are deleted.
+        Keep the files in this folder (it is made if missing).
     json
         Print the result as one JSON object.
     no_progress
@@ -48,14 +58,17 @@ def demo(
     if not 0 < seconds < float("inf"):
         raise SettingsError(f"seconds={seconds}: give a length above 0", kind=ErrorKind.OPTION)
 
+    check_memory(int(seconds * RATE) * CHANNELS * 2)
+
     def step(text: str) -> None:
         if not no_progress:
             say(err(), (f"{text} ...", "dim"))
 
-    step(f"simulating {duration(seconds)} of 384 channels")
-    recording = neuropixels(seconds, rate=RATE, seed=seed)
     if out_folder is not None:
-        out_folder.mkdir(parents=True, exist_ok=True)
+        _make(out_folder)
+    step(f"simulating {duration(seconds)} of {CHANNELS} channels")
+    recording = neuropixels(seconds, channels=CHANNELS, rate=RATE, seed=seed)
+    if out_folder is not None:
         report = run_demo(recording, out_folder, rate=RATE, keep=True, say=step)
     else:
         with tempfile.TemporaryDirectory(prefix="nwbflow-demo-") as folder:
@@ -64,6 +77,13 @@ def demo(
         print_json(report.to_json())
     else:
         _print(report)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TargetError(f"{folder} can't be made: {error.strerror or error}", kind=ErrorKind.FOLDER) from error
 
 
 def _print(report: DemoReport) -> None:
@@ -76,18 +96,20 @@ def _print(report: DemoReport) -> None:
     )
     console.print(_comparison(report))
     console.print(_stages(report))
-    first = report.runs[0]
+    pynwb, *ours = report.runs
+    threads = "thread" if report.cores == 1 else "threads"
     say(
         console,
-        f"Compared: one write each, of the same array in memory with an electrodes table, one after the other. PyNWB "
-        f"has {first.filters} in chunks of {shape(first.chunks)}, in one thread, and neither verifies nor syncs; "
-        f"nwbflow's times include both, with {report.cores} encoding {'thread' if report.cores == 1 else 'threads'}. "
-        "Wall times move by a third and more when the machine is busy; CPU is the time of all threads.",
+        "Compared: one write each, one after the other, of the same array in memory with an electrodes table. "
+        f"PyNWB: {pynwb.filters}, chunks of {shape(pynwb.chunks)}, one thread; no verifying, no sync. "
+        + " ".join(f"{run.writer}: {run.filters}, chunks of {shape(run.chunks)};" for run in ours)
+        + f" {report.cores} encoding {threads}; verified and synced within the time. "
+        "CPU is the processor time of all threads. Wall times move by a third and more on a busy machine.",
     )
     say(
         console,
-        f"Verified: h5py alone, in another process, read from all {len(report.runs)} files exactly the values written "
-        f"(SHA-256 {report.sha256[:12]}...).",
+        f"Verified: plain h5py, in another process, read from each of the {len(report.runs)} files exactly the values "
+        f"written (SHA-256 {report.sha256[:12]}...).",
     )
     if report.kept:
         for run in report.runs:
@@ -95,11 +117,7 @@ def _print(report: DemoReport) -> None:
 
 
 def _comparison(report: DemoReport) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("written by", no_wrap=True)
-    for head in ("time", "MB/s", "speed", "CPU", "file", "of PyNWB's"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("filters")
+    table = _table("written by", "time", "MB/s", "speed", "CPU", "file", "of PyNWB's")
     first = report.runs[0]
     for run in report.runs:
         table.add_row(
@@ -110,21 +128,22 @@ def _comparison(report: DemoReport) -> Table:
             duration(run.cpu_seconds),
             size(run.file_bytes),
             f"{100 * run.file_bytes / first.file_bytes:.1f} %",
-            run.filters,
         )
     return table
 
 
 def _stages(report: DemoReport) -> Table:
     """Return where nwbflow's time went."""
+    runs = [(run.writer, stages(run.receipt)) for run in report.runs if run.receipt is not None]
+    table = _table("where its time went", *(writer for writer, _ in runs))
+    for stage, words in _STAGES.items():
+        table.add_row(words, *(duration(spent[stage]) for _, spent in runs))
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("its time, by stage", no_wrap=True)
-    heads = {"structure": "structure", "read": "read", "encode": "encode*", "store": "store", "verify": "verify"}
-    for head in (*heads.values(), "sync, publish"):
+    table.add_column(first, no_wrap=True)
+    for head in others:
         table.add_column(head, justify="right", no_wrap=True)
-    for run in report.runs:
-        if run.receipt is not None:
-            table.add_row(run.writer, *(duration(spent) for spent in stages(run.receipt).values()))
-    table.caption = Text("* summed over the encoding threads, which work side by side", "dim")
-    table.caption_justify = "left"
     return table

@@ -19,17 +19,21 @@ from nwbflow.tools.storage_report import DatasetReport, FileReport
 SMALL = 64 * 2**10
 """Complete datasets of at most this many bytes are summed up in one line."""
 
+MOST_LINKS = 10
+"""Links shown unless all are asked for."""
+
 
 def inspect(
     file: Path,
     /,
     *,
-    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    all_: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
     """Show what an HDF5 file (NWB or not) stores: shapes, chunks, filters, sizes, links.
 
-    Reads no data and follows no links. For the NAME.partial an interrupted write left it says how far that got.
+    Reads no data and follows no links. For the NAME.partial an interrupted write
+    left it says how far that got.
 
     Parameters
     ----------
@@ -54,18 +58,25 @@ def _print(report: FileReport, *, everything: bool) -> None:
     shown = [d for d in report.datasets if everything or _matters(d)]
     rest = [d for d in report.datasets if not (everything or _matters(d))]
     if shown:
-        console.print(_table(shown, console))
+        console.print(_table(shown))
     if rest:
         stored = size(sum(d.stored_bytes for d in rest))
         noun = "small dataset" if len(rest) == 1 else "small datasets"
         say(console, f"{'and' if shown else 'only'} {len(rest)} {noun}, {stored} together (--all shows them)")
-    for link in report.links:
-        target = f"{link.file}:{link.target}" if link.file is not None else link.target
-        say(console, f"{link.kind} link {link.path} -> {target}")
+    _print_links(report, console, everything=everything)
     _print_totals(report, console)
     _print_progress(report, console)
     for problem in report.problems:
         say(console, ("can't be read: ", "red"), problem)
+
+
+def _print_links(report: FileReport, console: Console, *, everything: bool) -> None:
+    links = report.links if everything else report.links[:MOST_LINKS]
+    for link in links:
+        target = f"{link.file}:{link.target}" if link.file is not None else link.target
+        say(console, f"{link.kind} link {link.path} -> {target}")
+    if len(report.links) > len(links):
+        say(console, f"and {len(report.links) - len(links)} more links (--all shows them)")
 
 
 def _matters(dataset: DatasetReport) -> bool:
@@ -73,10 +84,10 @@ def _matters(dataset: DatasetReport) -> bool:
     return large or not dataset.complete or dataset.storage in ("external", "virtual") or bool(dataset.filters)
 
 
-def _table(datasets: list[DatasetReport], console: Console) -> Table:
+def _table(datasets: list[DatasetReport]) -> Table:
     """Return a table with two lines a row; it fits in 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    table.add_column(Text("dataset\ntype"), overflow="fold", ratio=None)
+    table.add_column(Text("dataset\ntype"), overflow="fold")
     table.add_column(Text("shape\nelements"), overflow="fold")
     table.add_column(Text("chunks\nfilters"), overflow="fold")
     table.add_column(Text("raw\nstored"), justify="right", no_wrap=True)
@@ -148,6 +159,8 @@ def _reached(dataset: DatasetReport) -> str | None:
     rows, planned = dataset.shape[0], dataset.maxshape[0]
     holes = "" if dataset.complete else f", {dataset.chunks_stored} of {dataset.chunks_total} chunks of these stored"
     if planned is None:
+        if not _matters(dataset):
+            return None  # a table's column: it can grow for ever, and was written whole with the structure
         return f"{dataset.path}: {rows} rows{holes}; how many were to come is not known"
     if rows == planned and dataset.complete:
         return None

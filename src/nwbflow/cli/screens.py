@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -15,8 +15,6 @@ from nwbflow.model.events import Event, RunFailed, RunFinished, Warned
 from nwbflow.observe.bar import ProgressBar
 
 DIM = "bright_black"
-NARROW = 100
-"""Columns below which tables are set in two lines a row."""
 
 
 class _Console(Console):
@@ -51,15 +49,8 @@ def note(text: str) -> None:
 def show_warnings_as_notes() -> None:
     """Print Python's warnings (PyNWB gives some) in one line without their place in the source."""
 
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        del category, filename, lineno, file, line
+    def show(message: Warning | str, *place: object, **more: object) -> None:
+        del place, more
         say(err(), ("warning: ", "yellow"), str(message))
 
     warnings.showwarning = show

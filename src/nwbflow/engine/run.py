@@ -255,10 +255,10 @@ class _Run:
     def _store_next(self) -> None:
         work, future = self._pending[0]
         finished = future.result()
-        self._pending.popleft()
         started = time.perf_counter()
         self._make_room(work, finished.chunk.lengths)
         work.job.sink.put(work.offset, finished.encoded)
+        self._pending.popleft()  # only now: an interrupt must not lose it
         self._stored(work, finished.chunk, len(finished.encoded.data), finished.seconds, time.perf_counter() - started)
 
     def _store_plain(self, work: Work) -> None:
@@ -280,8 +280,9 @@ class _Run:
     def _stored(self, work: Work, chunk: StoredChunk, stored: int, encoding: float, storing: float) -> None:
         job, tally = work.job, self._tally[work.job.name]
         raw = int(np.prod(chunk.lengths)) * job.layout.dtype.itemsize
+        earlier = tally.chunks.get(work.offset)
         tally.chunks[work.offset] = chunk
-        tally.raw_bytes += raw
+        tally.raw_bytes += raw - (int(np.prod(earlier.lengths)) * job.layout.dtype.itemsize if earlier else 0)
         tally.stored_bytes += stored
         tally.read_seconds += work.read_seconds
         tally.encode_seconds += encoding
@@ -341,11 +342,11 @@ class _Run:
     def _salvage(self) -> None:
         for job in [t.job for t in self.tallies if t.job.name in self._assemblers]:
             self._end_stream_in_place(job)
-        broken = set()
+        lost: dict[str, int] = {}  # first row of the first lost chunk: what follows it would leave a hole
         while self._pending:
             work, future = self._pending[0]
-            if work.job.name in broken or future.exception() is not None:
-                broken.add(work.job.name)  # what follows a lost chunk would leave a hole
+            if work.job.name in lost or future.exception() is not None:
+                lost.setdefault(work.job.name, work.offset[0])
                 self._pending.popleft()
                 continue
             self._store_next()
@@ -356,7 +357,7 @@ class _Run:
             assembler = self._assemblers.get(job.name)
             rows = assembler.bounds[0] if assembler is not None else tally.complete_rows
             shape = job.sink.shape
-            job.sink.resize((min(rows, shape[0]), *shape[1:]))
+            job.sink.resize((min(rows, shape[0], lost.get(job.name, rows)), *shape[1:]))
 
     def _end_stream_in_place(self, job: Job) -> None:
         now = time.perf_counter()

@@ -62,7 +62,7 @@ def _verify_chunk(tally: Tally, offset: tuple[int, ...], chunk: StoredChunk, lev
     sink, name = tally.job.sink, tally.job.name
     if chunk.crc is not None and crc32(sink.get(offset)) != chunk.crc:
         raise VerifyError(
-            f"{name}: the chunk at {offset} reads back different from what was stored: the disk or memory is faulty. "
+            f"{name}: the chunk at {offset} reads back different from what was stored. "
             "Write again, to another disk if it recurs",
             kind=ErrorKind.MISMATCH,
         )

@@ -1,10 +1,34 @@
-"""What PyNWB remembers of an earlier write."""
+"""What PyNWB remembers of an earlier write or read."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hdmf.container import AbstractContainer
+from hdmf.container import AbstractContainer, Data
+from hdmf.data_utils import DataIO
+
+
+def notice_new_wrappers(container: object) -> None:
+    """Mark containers whose data were wrapped since they were read (``set_data_io``) as modified.
+
+    HDMF does not: its export would copy the old dataset and drop the new settings in silence.
+
+    Parameters
+    ----------
+    container : AbstractContainer
+        The root to be exported.
+    """
+    stack: list[Any] = [container] if isinstance(container, AbstractContainer) else []
+    seen: set[int] = set()
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        stack.extend(item.children)
+        held = [*item.fields.values(), item.data] if isinstance(item, Data) else item.fields.values()
+        if not item.modified and any(isinstance(value, DataIO) for value in held):
+            item.set_modified()
 
 
 def forget_earlier_write(container: object, source: str | None) -> None:

@@ -310,23 +310,28 @@ class DataIO(H5DataIO):  # type: ignore[misc]
             settings["fillvalue"] = self.fillvalue
         if stored is None:
             return settings
-        dtype, limit = stored
+        dtype, limit, present = stored
         if self.chunks_wish is None and self.codec is None and not self.checksum and "maxshape" not in settings:
             return settings
         if 0 in limit:
             return settings  # HDF5 has no chunks where there is no room for one
-        settings["chunks"] = complete_chunks(self.chunks_wish, limit, dtype)
+        settings["chunks"] = complete_chunks(self.chunks_wish, limit, dtype, present=present)
         filters = self.filters(dtype, settings["chunks"]).filters
         if filters:
             settings["dcpl"] = creation_list(filters)
         return settings
+
+    @property
+    def maxshape(self) -> Any:
+        """Largest lengths in elements; HDMF asks before it knows a name to put into an error."""
+        return self.maxshape_wish or getattr(self.data, "maxshape", None) or self.shape
 
     def filters(self, dtype: np.dtype[Any], chunks: Shape, default: object = None) -> Codec:
         """Return the pipeline for data of `dtype` in `chunks`; `default` is the codec where none was given."""
         wanted = self.codec if self.codec is not None else default
         return with_checksum(parse_codec(wanted, dtype=dtype, chunks=chunks), wanted=bool(self.checksum))
 
-    def _stored_type(self) -> tuple[np.dtype[Any], MaxShape] | None:
+    def _stored_type(self) -> tuple[np.dtype[Any], MaxShape, Shape] | None:
         data = self.data if self.data is not None else self
         dtype, shape = getattr(data, "dtype", None), getattr(data, "shape", None) or getattr(data, "maxshape", None)
         if dtype is None or shape is None:
@@ -337,7 +342,7 @@ class DataIO(H5DataIO):  # type: ignore[misc]
             dtype, shape = array.dtype, array.shape
         if np.dtype(dtype).hasobject or len(shape) == 0:
             return None
-        return np.dtype(dtype), self.maxshape_wish or tuple(shape)
+        return np.dtype(dtype), self.maxshape_wish or tuple(shape), tuple(n or 0 for n in shape)
 
     def get_io_params(self) -> dict[str, Any]:
         """Return the settings as HDMF asks for them."""
@@ -375,7 +380,7 @@ def with_checksum(codec: Codec, *, wanted: bool) -> Codec:
 def acceptable(data: Any) -> Any:
     """Return `data` as something HDMF's constructors accept: dask arrays and the like are wrapped."""
     if isinstance(data, np.ndarray | list | tuple | AbstractDataChunkIterator) or type(data).__module__.startswith(
-        ("h5py", "hdmf", "pandas", "zarr")
+        ("h5py", "hdmf", "pandas")
     ):
         return data
     if hasattr(data, "shape") and hasattr(data, "dtype") and hasattr(data, "__getitem__"):

@@ -142,7 +142,7 @@ class Passage:
         self.plans |= {p.name: p for p in plan.datasets}
         self._check_space(sum(s.layout.nbytes for s in storages if not s.layout.filters))
         self._check_rules(found, options)
-        sizes = [s.candidate.nbytes for s in storages]
+        sizes = [_size(s) for s in storages]
         self.emit(
             RunStarted(
                 path=self.path,
@@ -247,3 +247,9 @@ class Passage:
             linked=tuple(self.linked),
             notes=tuple(self.notes),
         )
+
+
+def _size(storage: Storage) -> int | None:
+    """Return the size of an array before filters, in bytes; ``None`` where its length is not known."""
+    data = storage.candidate.data
+    return None if isinstance(data, Stream) and None in data.maxshape else storage.layout.nbytes

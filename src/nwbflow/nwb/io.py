@@ -14,7 +14,7 @@ from hdmf.backends.hdf5 import HDF5IO as HdmfHDF5IO
 from hdmf.build import BuildManager, GroupBuilder, LinkBuilder, TypeMap
 
 from nwbflow.model.receipt import Receipt
-from nwbflow.nwb.containers import forget_earlier_write
+from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.reservations import reserved
 from nwbflow.nwb.session import EXPANDABLE, FileOptions, RulesLike, Session, open_with
@@ -29,6 +29,7 @@ class _Flow:
 
     _session: Session
     _through_hdmf: bool
+    _leaving: bool = False
     _file: Any
     source: Any
     comm: Any
@@ -43,7 +44,7 @@ class _Flow:
         if mode in CREATING and (mode == "w" or not Path(path).exists()):
             return self._session.stage(path, options)
         if options.given() and mode not in CREATING and (mode == "a" or Path(path).exists()):
-            return open_with(path, mode, options)
+            return open_with(path, mode if Path(path).exists() else "x", options)
         return None
 
     @property
@@ -94,6 +95,13 @@ class _Flow:
                 expandable=expandable,
             )
 
+    def put_in_place_when_closed(self) -> None:
+        """Let a new file appear at its path when it is closed, not already when it is written.
+
+        Call it before :meth:`write`. :func:`nwbflow.write` does.
+        """
+        self._session.hold()
+
     def export(self, *args: Any, **kwargs: Any) -> None:
         """Export what another IO object has read; see HDMF's documentation for the parameters.
 
@@ -102,6 +110,7 @@ class _Flow:
         nwbflow.errors.NwbflowError
             What stopped it. An older file at the path is then as it was.
         """
+        notice_new_wrappers(kwargs.get("nwbfile", kwargs.get("container", args[1] if len(args) > 1 else None)))
         with self._writing(side_by_side=False):
             super().export(*args, **kwargs)  # type: ignore[misc]
 
@@ -114,7 +123,7 @@ class _Flow:
                 return
             options = self._session.options(tuple(kwargs.get("expandable", EXPANDABLE)))
             storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)  # type: ignore[attr-defined]
-            with reserved(builder, storages) as reservations:
+            with reserved(builder, self.manager, storages) as reservations:
                 super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]
             passage.reservations += reservations
 
@@ -137,14 +146,14 @@ class _Flow:
 
     def close(self, close_links: bool = True) -> None:
         """Close the file, and put it in place if that was not done before."""
-        if hasattr(self, "_session"):
-            self._session.close(because_of_error=False)
-        super().close(close_links=close_links)  # type: ignore[misc]
+        session = getattr(self, "_session", None)
+        with session.closing(because_of_error=self._leaving) if session is not None else contextlib.nullcontext():
+            super().close(close_links=close_links)  # type: ignore[misc]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._session.close(because_of_error=kind is not None)
+        self._leaving = kind is not None
         super().__exit__(kind, error, trace)  # type: ignore[misc]
 
 
@@ -234,7 +243,7 @@ class NWBHDF5IO(_Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
                 herd_path=herd_path,
             )
         except BaseException:
-            self._session.close(because_of_error=True)
+            self._session.give_up()
             raise
 
 
@@ -307,7 +316,7 @@ class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
                 herd_path=herd_path,
             )
         except BaseException:
-            self._session.close(because_of_error=True)
+            self._session.give_up()
             raise
 
     @classmethod

@@ -14,7 +14,6 @@ from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Block, Scatter
 from nwbflow.model.layout import MaxShape, Shape
 
-
 _drained: weakref.WeakSet[AbstractDataChunkIterator] = weakref.WeakSet()
 # Iterators of unknown length say nothing when they are used up, so it is noted here.
 
@@ -49,6 +48,12 @@ class IteratorStream:
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements."""
         return self._dtype
+
+    @property
+    def recommended_chunks(self) -> Shape | None:
+        """Chunk shape the iterator recommends, if it does."""
+        chunks = self._iterator.recommended_chunk_shape()
+        return None if chunks is None else tuple(int(n) for n in chunks)
 
     @property
     def sparse(self) -> bool:
@@ -173,7 +178,7 @@ def _dense(data: Any, parts: list[Any], maxshape: MaxShape, what: str) -> Block:
 
 
 def _scattered(data: Any, parts: list[Any], maxshape: MaxShape, what: str) -> Scatter:
-    counts, bounds = [], []
+    counts, bounds, chosen = [], [], []
     for part, limit, extent in zip(parts, maxshape, (*data.shape, *(1,) * len(parts)), strict=False):
         if isinstance(part, slice):
             stop = part.stop if part.stop is not None else (limit if limit is not None else extent)
@@ -182,7 +187,9 @@ def _scattered(data: Any, parts: list[Any], maxshape: MaxShape, what: str) -> Sc
             places = [part]
         else:
             listed = np.asarray(part)
-            places = np.flatnonzero(listed) if listed.dtype == bool else listed
+            # h5py wants a mask to be as long as the dataset, which grows here
+            places = part = np.flatnonzero(listed) if listed.dtype == bool else listed
+        chosen.append(part)
         counts.append(len(places))
         bounds.append(int(max(places)) + 1 if len(places) else 0)
         if len(places) and (min(places) < 0 or (limit is not None and bounds[-1] > limit)):
@@ -190,7 +197,7 @@ def _scattered(data: Any, parts: list[Any], maxshape: MaxShape, what: str) -> Sc
                 f"{what}: selection {parts} is out of bounds of the promised shape {maxshape}", kind=ErrorKind.BOUNDS
             )
     _check_size(data, math.prod(counts), tuple(counts), what)
-    return Scatter(tuple(parts), data, tuple(bounds))
+    return Scatter(tuple(chosen), data, tuple(bounds))
 
 
 def _check_size(data: Any, size: int, shape: Shape, what: str) -> None:

@@ -16,6 +16,7 @@ from nwbflow.model.data import Source
 from nwbflow.model.layout import Layout, MaxShape, Shape
 from nwbflow.nwb.candidates import Candidate
 from nwbflow.nwb.data import DataIO, SourceData, with_checksum
+from nwbflow.nwb.iterators import IteratorStream
 from nwbflow.planning.chunks import complete_chunks
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
@@ -153,6 +154,8 @@ def _assemble(
     create["maxshape"] = most
     if profile is None and wish.chunks is None and limit is not None and candidate.is_column:
         create["chunks"] = HDF5IO.compute_default_chunk_shape(shape, candidate.dtype)  # as plain PyNWB does
+    elif profile is None and wish.chunks is None and (theirs := _iterators_chunks(candidate, most)):
+        create["chunks"] = theirs
     else:
         create["chunks"] = complete_chunks(
             wish.chunks,
@@ -191,6 +194,16 @@ def _as_h5dataio_says(
     if layout.chunks is None:
         return Storage(candidate=candidate, create=create, layout=layout, effort=None, grow=False)
     return _chunked(candidate, {**create, "chunks": layout.chunks}, None)
+
+
+def _iterators_chunks(candidate: Candidate, most: MaxShape) -> Shape | None:
+    """Return what one of HDMF's iterators recommends, or what PyNWB picks for its length where that is known."""
+    if not isinstance(candidate.data, IteratorStream):
+        return None
+    recommended = candidate.data.recommended_chunks
+    if recommended is None and most[0] is not None:
+        recommended = HDF5IO.compute_default_chunk_shape(candidate.initial, candidate.dtype)
+    return recommended if isinstance(recommended, tuple) else None
 
 
 def _automatic_chunks(candidate: Candidate, maxshape: MaxShape | None, wishes: Wishes) -> Shape | bool:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import h5py
+import numpy as np
 from hdmf.backends.hdf5 import H5DataIO
-from hdmf.build import DatasetBuilder, GroupBuilder
+from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
 
 from nwbflow.encoding.pipeline import encoder_for
 from nwbflow.engine.job import Job
@@ -46,19 +47,23 @@ class Reservation(H5DataIO):  # type: ignore[misc]
 
 
 class Sheltered(H5DataIO):  # type: ignore[misc]
-    """Shows HDMF a copy of a user's wrapper: HDMF changes the settings it is shown.
+    """Stands in a builder for small data that HDMF writes itself.
+
+    It shows HDMF a copy of the user's settings, which HDMF changes, and takes the chunk cache away: chunks
+    would wait there until h5py lets go of the dataset, where an error of the disk can't be raised.
 
     Parameters
     ----------
-    wrapper : H5DataIO
-        The user's; holds data.
+    data : H5DataIO, list, tuple or numpy.ndarray
+        The user's wrapper, or bare data.
     """
 
-    def __init__(self, wrapper: H5DataIO) -> None:
+    def __init__(self, data: Any) -> None:
+        wrapped = isinstance(data, H5DataIO)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the user was warned when making the original
-            super().__init__(data=wrapper.data, link_data=wrapper.link_data)
-        self._settings = dict(wrapper.io_settings)
+            super().__init__(data=data.data if wrapped else data, link_data=wrapped and data.link_data)
+        self._settings = {"rdcc_nbytes": 1, **(data.io_settings if wrapped else {})}
 
     @property
     def io_settings(self) -> dict[str, Any]:
@@ -66,15 +71,23 @@ class Sheltered(H5DataIO):  # type: ignore[misc]
         return self._settings
 
 
+def _to_shelter(builder: DatasetBuilder, manager: BuildManager) -> bool:
+    """Whether HDMF is going to write this at once into chunks, or to change the settings of its wrapper."""
+    data = builder.data
+    if isinstance(data, H5DataIO):
+        return data.data is not None and not isinstance(data.data, h5py.Dataset)
+    return isinstance(data, list | tuple | np.ndarray) and manager.get_builder_dt(builder) is not None
+
+
 @contextmanager
-def reserved(root: GroupBuilder, storages: Sequence[Storage]) -> Iterator[list[Reservation]]:
-    """Swap every large array of a tree for a reservation and every wrapper for a copy, and back afterwards."""
+def reserved(root: GroupBuilder, manager: BuildManager, storages: Sequence[Storage]) -> Iterator[list[Reservation]]:
+    """Swap every large array of a tree for a reservation, shelter the small ones, and back afterwards."""
     reservations = [Reservation(storage) for storage in storages]
     standins: dict[int, tuple[DatasetBuilder, H5DataIO]] = {
         id(r.storage.candidate.builder): (r.storage.candidate.builder, r) for r in reservations
     }
     for builder in datasets(root):
-        if isinstance(builder.data, H5DataIO) and builder.data.data is not None and id(builder) not in standins:
+        if id(builder) not in standins and _to_shelter(builder, manager):
             standins[id(builder)] = (builder, Sheltered(builder.data))
     originals = [(builder, builder["data"]) for builder, _ in standins.values()]
     try:

@@ -20,7 +20,7 @@ from nwbflow.observe.hub import Hub, Progress, make_observers
 from nwbflow.planning.memory import parse_bytes
 from nwbflow.planning.profiles import Profile, get_profile
 from nwbflow.planning.rules import Rules
-from nwbflow.sinks.hdf5 import disk_error
+from nwbflow.sinks.hdf5 import disk_error, lost_writes, translated
 from nwbflow.sinks.staging import StagedFile, abandon, check_target
 
 EXPANDABLE = ("VectorData", "ElementIdentifiers")
@@ -103,6 +103,13 @@ class Session:
         self._staged: StagedFile | None = None
         self._passage: Passage | None = None
         self._failed = False
+        self._hub = Hub(())
+        self._waiting: Passage | None = None
+        self._hold = False
+
+    def hold(self) -> None:
+        """Put the file in place only when it is closed: then closing, too, can fail without harm."""
+        self._hold = True
 
     def stage(self, path: str | Path, options: FileOptions) -> StagedFile:
         """Open a new file beside `path`, to be put in its place when it is complete.
@@ -147,58 +154,94 @@ class Session:
         if self._passage is not None:
             yield self._passage
             return
-        with Hub(self._observers) as hub:
-            passage = self._passage = Passage(Path(path), self.options(), hub.emit)
-            try:
-                with _disk_errors(path):
-                    yield passage
-                self._complete(passage, file, hub, side_by_side=side_by_side)
-            except BaseException as error:
-                self._fail(file, path, error, hub)
-                raise
-            finally:
-                self._passage = None
+        if self._failed and self._unpublished is not None:
+            raise StorageError(
+                f"{path}: an earlier write into this file failed, so it will not be put in place; open it anew",
+                kind=ErrorKind.CLOSED,
+            )
+        self._hub = Hub(self._observers)
+        passage = self._passage = Passage(Path(path), self.options(), self._hub.emit)
+        try:
+            with _disk_errors(path), lost_writes(path):
+                yield passage
+                passage.fill(file, side_by_side=side_by_side, in_place=self._unpublished is None)
+            self._complete(passage)
+        except BaseException as error:
+            self._fail(path, error, file)
+            raise
+        finally:
+            self._passage = None
 
-    def _complete(self, passage: Passage, file: h5py.File, hub: Hub, *, side_by_side: bool) -> None:
-        staged = self._staged if self._staged is not None and not self._staged.published else None
-        passage.fill(file, side_by_side=side_by_side, in_place=staged is None)
+    @property
+    def _unpublished(self) -> StagedFile | None:
+        return self._staged if self._staged is not None and not self._staged.published else None
+
+    def _complete(self, passage: Passage) -> None:
+        """Put a staged file in place, now or when it is closed."""
+        staged = self._unpublished
+        if staged is not None and (self._hold or staged.marked_while_open):
+            self._waiting = passage
+            self.receipt = passage.receipt(0.0)
+        else:
+            self._publish(passage, staged)
+
+    def _publish(self, passage: Passage, staged: StagedFile | None) -> None:
         started = time.perf_counter()
-        if staged is not None and not self._failed:
+        if staged is not None:
             staged.publish()
-        passage.notes += hub.problems
+        passage.notes += self._hub.problems
         self.receipt = passage.receipt(time.perf_counter() - started)
-        hub.emit(RunFinished(receipt=self.receipt))
+        self._hub.emit(RunFinished(receipt=self.receipt))
+        self._hub.close()
 
-    def _fail(self, file: h5py.File, path: str, error: BaseException, hub: Hub) -> None:
-        self._failed = True
+    def _fail(self, path: str, error: BaseException, file: h5py.File) -> None:
+        self._failed = isinstance(error, StorageError) or not _is_empty(file)
         partial = None
         if isinstance(error, StorageError):
             abandon(file)
         else:
             with contextlib.suppress(OSError, RuntimeError, ValueError):
                 file.flush()
-        if self._staged is not None and not self._staged.published and not _is_empty(file):
-            partial = self._staged.partial
+        staged = self._unpublished
+        if staged is not None and not _is_empty(file):
+            partial = staged.partial
+            before = f"{path} is as it was before" if Path(path).exists() else f"{path} was not made"
             error.add_note(
-                f"{path} is as it was before. What was written so far is kept in {partial.name} beside it "
+                f"{before}. What was written so far is kept in {partial.name} beside it "
                 f"(look with: nwbflow inspect {partial.name})"
             )
-        elif self._staged is None or self._staged.published:
+        elif staged is None:
             error.add_note(f"{path} was written in place: what was stored before this error is in it")
-        hub.emit(RunFailed(path=Path(path), partial=partial, error=f"{type(error).__name__}: {error}"))
+        self._hub.emit(RunFailed(path=Path(path), partial=partial, error=f"{type(error).__name__}: {error}"))
+        self._hub.close()
 
-    def close(self, *, because_of_error: bool) -> None:
-        """Settle what becomes of a staged file that no write has published."""
-        staged = self._staged
-        if staged is None or staged.published or not staged:
+    @contextlib.contextmanager
+    def closing(self, *, because_of_error: bool) -> Iterator[None]:
+        """Surround HDMF's closing: settle what becomes of a staged file that is not in place yet."""
+        staged = self._unpublished
+        if staged is None or not staged:  # nothing staged, in place, or closed and settled before
+            yield
             return
-        if _is_empty(staged):
-            if because_of_error or self._failed or Path(staged.filename).exists():
-                staged.discard()
-            else:
-                staged.publish()  # PyNWB leaves an empty file too
-        elif not (self._failed or because_of_error):
-            staged.publish()  # written by other means than write()
+        worth_keeping = not _is_empty(staged)
+        finished = self._waiting is not None or (self.receipt is None and not because_of_error)
+        if not worth_keeping and (because_of_error or self._failed or Path(staged.filename).exists()):
+            staged.discard()  # but PyNWB, too, leaves an empty file where none was
+            finished = False
+        try:
+            if finished and not self._failed:
+                staged.finish()
+            with lost_writes(staged.filename), translated(staged.filename, "closing the file"):
+                yield
+            if finished and not self._failed:
+                self._publish(self._waiting or Passage(Path(staged.filename), self.options(), self._hub.emit), staged)
+        except BaseException as error:
+            self._fail(staged.filename, error, staged)
+            raise
+
+    def give_up(self) -> None:
+        """Remove a staged file that was never handed over."""
+        if self._staged is not None:
+            self._staged.discard()
 
 
 def _is_empty(file: h5py.File) -> bool:

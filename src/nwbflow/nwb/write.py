@@ -70,8 +70,9 @@ def write(
     with NWBHDF5IO(
         path, "w", profile=profile, rules=rules, workers=workers, memory=memory, verify=verify, progress=progress
     ) as io:
+        io.put_in_place_when_closed()
         io.write(nwbfile, exhaust_dci=False)
-        receipt: Receipt | None = io.receipt
+    receipt: Receipt | None = io.receipt
     if receipt is None:
         raise AssertionError("a write that succeeded has a receipt")
     return receipt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -75,6 +76,49 @@ def translated(name: str, doing: str) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError, SystemError) as error:
         raise (disk_error(error, name, doing) or _failed(error, name, doing)) from error
+
+
+@contextmanager
+def lost_writes(name: str) -> Iterator[None]:
+    """Raise for writes that fail where Python can't raise: when h5py lets go of a dataset.
+
+    HDF5 keeps small writes back until a dataset is closed. h5py closes datasets when they are
+    garbage collected, and an error there is only printed; the data are lost all the same.
+
+    Parameters
+    ----------
+    name : str
+        The file's name, for the text.
+
+    Raises
+    ------
+    StorageError
+        If a write was lost meanwhile.
+    """
+    lost: list[BaseException] = []
+    before = sys.unraisablehook
+
+    def note(unraisable: Any) -> None:
+        if "decrement id ref count" in str(unraisable.exc_value):
+            lost.append(unraisable.exc_value)
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = note
+    try:
+        yield
+    except BaseException as error:
+        if lost and not isinstance(error, StorageError):
+            raise _lost(lost[0], name) from error
+        raise
+    finally:
+        sys.unraisablehook = before
+    if lost:
+        raise _lost(lost[0], name)
+
+
+def _lost(error: BaseException, name: str) -> StorageError:
+    return disk_error(error, name, "writing the structure") or _failed(error, name, "writing the structure")
 
 
 class Hdf5Sink:

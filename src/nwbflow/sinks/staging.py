@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import h5py
+from h5py import h5p
 
 from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.sinks.hdf5 import translated
@@ -88,6 +89,19 @@ def _refuse_locked(file: Path) -> None:
         os.close(handle)
 
 
+def _write_through(access: h5p.PropFAID) -> None:
+    """Set up HDF5's ordinary driver such that a failing write is an error where it happens.
+
+    By default small writes wait in a buffer until their dataset is closed; an error is then only
+    printed by h5py, and HDF5 crashes at exit.
+    """
+    access.set_fapl_sec2()
+    access.set_sieve_buf_size(0)
+
+
+h5py.register_driver("nwbflow-write-through", _write_through)
+
+
 class StagedFile(h5py.File):  # type: ignore[misc]
     """A new HDF5 file under its partial name that answers to the name it will have.
 
@@ -107,7 +121,7 @@ class StagedFile(h5py.File):  # type: ignore[misc]
         self.partial = partial_path(target)
         self.published = False
         try:
-            super().__init__(self.partial, "w", **options)
+            super().__init__(self.partial, "w", driver="nwbflow-write-through", **options)
         except (ValueError, TypeError, KeyError) as error:
             raise SettingsError(f"{name} can't be created with {options}: {error}", kind=ErrorKind.OPTION) from error
         except PermissionError as error:
@@ -123,21 +137,66 @@ class StagedFile(h5py.File):  # type: ignore[misc]
         """The name the file will have."""
         return self._name
 
+    @property
+    def marked_while_open(self) -> bool:
+        """Whether the file carries a mark while it is open for writing, which readers refuse.
+
+        Superblocks from version 3 on (``libver="latest"``) do; such a file is put in place after closing.
+        """
+        return int(self.id.get_create_plist().get_version()[0]) >= 3
+
     def publish(self) -> None:
         """Sync the finished file to disk and put it in place of the target, in one step.
 
-        The handle stays usable. After this, a loss of power leaves the new file whole (on a
+        An open handle stays usable. After this, a loss of power leaves the new file whole (on a
         disk whose sync is honest); before it, the old file.
+
+        Raises
+        ------
+        StorageError
+            If syncing or renaming fails.
         """
         with translated(str(self.partial), "syncing to disk"):
-            self.flush()
-            os.fsync(self.id.get_vfd_handle())
+            if self:
+                self.flush()
+                self._mark_closed()
+            _sync(self.partial, os.O_RDWR)
         if self._target.exists():
             self.partial.chmod(stat.S_IMODE(self._target.stat().st_mode))
         with translated(str(self._target), "putting the new file in place"):
             self.partial.rename(self._target)
             self.published = True
-            sync_folder(self._target.parent)
+            _sync(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+    def finish(self) -> None:
+        """Bring everything to disk such that closing has nothing left to do there, and so can't fail.
+
+        HDF5 is left in a state that crashes the process when the last write of its closing fails.
+        Files marked while open have to be closed by HDF5 itself.
+
+        Raises
+        ------
+        StorageError
+            If a write fails; the handle is still sound then.
+        """
+        with translated(str(self.partial), "writing the last metadata"):
+            self.flush()
+            if not self.marked_while_open:
+                self._mark_closed()
+                _redirect(self)
+
+    def _mark_closed(self) -> None:
+        """Clear the consistency flags, as HDF5 does when closing.
+
+        Bytes 20 to 23 of superblock versions 0 and 1 (HDF5 File Format Specification 3.0, II.A);
+        version 2 has none, later ones are marked and closed by HDF5.
+        """
+        if int(self.id.get_create_plist().get_version()[0]) < 2:
+            handle = os.open(self.partial, os.O_RDWR)
+            try:
+                os.pwrite(handle, bytes(4), 20)
+            finally:
+                os.close(handle)
 
     def discard(self) -> None:
         """Close and remove a partial file that holds nothing worth keeping."""
@@ -145,9 +204,8 @@ class StagedFile(h5py.File):  # type: ignore[misc]
         self.partial.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:
@@ -161,10 +219,15 @@ def abandon(file: h5py.File) -> None:
     exit when that fails too. So its descriptor is first pointed at an empty file in memory:
     closing then succeeds, and the file on disk stays as it was when the error came.
     """
-    if file and file.driver == "sec2":
+    if file:
+        _redirect(file)
+        file.close()
+
+
+def _redirect(file: h5py.File) -> None:
+    if file.driver == "sec2":
         with _nowhere() as spare:
             os.dup2(spare.fileno(), file.id.get_vfd_handle())
-    file.close()
 
 
 def _nowhere() -> IO[bytes]:

@@ -156,6 +156,28 @@ def stages(receipt: Receipt) -> dict[str, float]:
     }
 
 
+def check_memory(needed: int) -> None:
+    """Refuse a recording that would take more than half of the machine's memory.
+
+    Parameters
+    ----------
+    needed : int
+        Size of the recording, in bytes.
+
+    Raises
+    ------
+    nwbflow.errors.PlanError
+        With both numbers.
+    """
+    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > present // 2:
+        raise PlanError(
+            f"the recording needs {needed / 1e6:.0f} MB of memory; at most half of this machine's "
+            f"{present / 1e6:.0f} MB is taken. Simulate fewer seconds",
+            kind=ErrorKind.MEMORY,
+        )
+
+
 def run_demo(
     recording: Array,
     folder: str | Path,

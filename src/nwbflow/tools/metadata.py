@@ -16,14 +16,15 @@ from ruamel.yaml.error import YAMLError
 
 from nwbflow.errors import ErrorKind, SettingsError
 
-RESERVED_COLUMNS = ("id", "group", "group_name")
-"""Columns of the electrodes table that are made from the rest."""
+RESERVED_COLUMNS = ("id", "group", "group_name", "name", "description", "colnames", "columns", "namespace", "object_id")
+"""Names in the electrodes table that are not columns of one's own: made from the rest, or the table's own fields."""
 
 _DURATION = re.compile(
     r"P(?=.)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?(T(?=.)(\d+H)?(\d+M)?(\d+S)?)?"
 )
 
 _TEXT = "text (in quotes, if it looks like a number)"
+_A_NAME = "a name without '/' and ':'"
 _MOMENT = "date, time and time zone, such as 2024-05-01T14:30:00+02:00"
 _ALLOWED = {
     "session_start_time": _MOMENT,
@@ -33,6 +34,8 @@ _ALLOWED = {
     "subject": "a table, such as {subject_id: m12, species: Mus musculus, sex: F, age: P90D}",
     "sex": "M, F, U (unknown) or O (other)",
     "age": "an ISO 8601 duration, such as P90D (90 days), or a range, such as P90D/P120D",
+    "name": _A_NAME,
+    "model": _A_NAME,
     "device": "a table, such as {name: probe, description: ..., manufacturer: ...}",
     "electrode_group": "a table, such as {name: shank0, description: ..., location: CA1}",
     "electrodes": "a table of columns, each with one value for all channels or a list with one for each",
@@ -58,15 +61,34 @@ def _age(value: str) -> str:
     return value
 
 
+def is_name(text: str) -> bool:
+    """Tell whether an object of an NWB file can be called `text` (HDMF forbids slashes and colons, HDF5 dots alone)."""
+    return bool(text.strip()) and text not in (".", "..") and not any(c in text for c in "/:\0")
+
+
+def _name(value: str) -> str:
+    if not is_name(value):
+        raise ValueError("no name")
+    return value
+
+
+def _not_whole(value: Any) -> Any:
+    """Refuse integers: one too large for 64 bits would become a float that is not quite it."""
+    if isinstance(value, int):
+        raise ValueError("an integer")
+    return value
+
+
 type Scalar = (
     Annotated[str, Field(strict=True)]
     | Annotated[bool, Field(strict=True)]
-    | Annotated[int, Field(strict=True)]
-    | Annotated[float, Field(strict=True)]
+    | Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+    | Annotated[float, BeforeValidator(_not_whole), Field(strict=True)]
 )
 """One value of an electrodes column."""
 
 _Text = Annotated[str, Field(strict=True, min_length=1)]
+_Name = Annotated[_Text, AfterValidator(_name)]
 _Moment = Annotated[datetime, BeforeValidator(_moment)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -92,16 +114,16 @@ class Subject(_Table):
 class Device(_Table):
     """What it was made with; manufacturer and model become a :class:`pynwb.device.DeviceModel`."""
 
-    name: _Text = "Device"
+    name: _Name = "Device"
     description: _Text | None = None
     manufacturer: _Text | None = None
-    model: _Text | None = None
+    model: _Name | None = None
 
 
 class ElectrodeGroup(_Table):
     """Where the electrodes were."""
 
-    name: _Text = "ElectrodeGroup"
+    name: _Name = "ElectrodeGroup"
     description: _Text = "unknown"
     location: _Text = "unknown"
 
@@ -145,7 +167,7 @@ class Metadata(_Table):
     subject: Subject | None = None
     device: Device = Device()
     electrode_group: ElectrodeGroup = ElectrodeGroup()
-    electrodes: dict[_Text, Scalar | list[Scalar]] = Field(default_factory=dict)
+    electrodes: dict[_Name, Scalar | list[Scalar]] = Field(default_factory=dict)
     series: Series = Series()
 
 
@@ -178,12 +200,21 @@ def load_metadata(source: Mapping[str, Any] | str | Path | Metadata | None) -> M
         metadata = Metadata.model_validate(value)
     except ValidationError as error:
         raise SettingsError(f"{origin}: {_explain(error, value)}", kind=ErrorKind.OPTION) from None
-    taken = [name for name in metadata.electrodes if name in RESERVED_COLUMNS]
-    if taken:
-        raise SettingsError(
-            f"{origin}: electrodes.{taken[0]} is made from electrode_group; leave it out", kind=ErrorKind.OPTION
-        )
+    _refuse_taken(metadata, origin)
     return metadata
+
+
+def _refuse_taken(metadata: Metadata, origin: str) -> None:
+    """Refuse names that mean something else where they would be stored."""
+    taken = [(f"electrodes.{name}", "is a field of the table itself") for name in metadata.electrodes]
+    taken = [found for found in taken if found[0].removeprefix("electrodes.") in RESERVED_COLUMNS]
+    if metadata.device.name == "models":
+        taken.append(("device.name models", "is where NWB keeps device models"))
+    if metadata.electrode_group.name == "electrodes":
+        taken.append(("electrode_group.name electrodes", "is where NWB keeps the electrodes table"))
+    if taken:
+        place, why = taken[0]
+        raise SettingsError(f"{origin}: {place} {why}; choose another name", kind=ErrorKind.OPTION)
 
 
 class _Constructor(SafeConstructor):
@@ -219,7 +250,12 @@ def _explain(error: ValidationError, value: Any) -> str:
 
 
 def _unknown(keys: Sequence[int | str], where: str) -> str:
-    tables = {"subject": Subject, "device": Device, "electrode_group": ElectrodeGroup, "series": Series}
+    tables: dict[str, type[_Table]] = {
+        "subject": Subject,
+        "device": Device,
+        "electrode_group": ElectrodeGroup,
+        "series": Series,
+    }
     table: type[_Table] = tables[str(keys[0])] if len(keys) > 1 else Metadata
     known = list(table.model_fields)
     near = difflib.get_close_matches(str(keys[-1]), known, 1)
@@ -229,6 +265,8 @@ def _unknown(keys: Sequence[int | str], where: str) -> str:
 
 def _allowed(keys: Sequence[int | str]) -> str:
     if keys[0] == "electrodes" and len(keys) > 1:
+        if not is_name(str(keys[1])):
+            return f"the column {_A_NAME}"
         return "a number, text, true or false, or a list of these"
     return _ALLOWED.get(next(str(key) for key in reversed(keys) if isinstance(key, str)), _TEXT)
 

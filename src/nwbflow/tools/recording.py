@@ -16,7 +16,7 @@ from pynwb.ecephys import ElectricalSeries, ElectrodeGroup
 from pynwb.file import Subject
 
 from nwbflow.errors import ErrorKind, SettingsError
-from nwbflow.tools.metadata import Metadata, Scalar
+from nwbflow.tools.metadata import Metadata, Scalar, is_name
 
 type SeriesKindName = Literal["electrical", "timeseries"]
 """``electrical``: an ElectricalSeries with an electrodes table; ``timeseries``: a plain TimeSeries."""
@@ -67,7 +67,7 @@ class SeriesSettings:
             raise _bad(f"rate={self.rate}: give samples per second, above 0")
         if self.conversion is not None and not (math.isfinite(self.conversion) and self.conversion != 0):
             raise _bad(f"conversion={self.conversion}: give what one count is in the series' unit, such as 1e-6")
-        if self.name is not None and (not self.name.strip() or any(c in self.name for c in "/:\0")):
+        if self.name is not None and not is_name(self.name):
             raise _bad(f"name={self.name!r}: give a name without '/' and ':'")
 
     @property
@@ -121,7 +121,7 @@ def make_draft(
     origin : str
         Name of the recording, for the session's description where there is none.
     made : datetime.datetime
-        Draft start where the metadata has none; with a time zone.
+        Session start where the metadata has none; with a time zone.
 
     Returns
     -------
@@ -153,17 +153,18 @@ def make_draft(
         institution=metadata.institution,
         subject=None if metadata.subject is None else Subject(**metadata.subject.model_dump(exclude_none=True)),
     )
-    nwbfile.add_acquisition(_series(nwbfile, data, dtype, settings, metadata, notes))
+    nwbfile.add_acquisition(_series(nwbfile, data, settings, metadata, notes, whole=dtype.kind != "f"))
     return Draft(nwbfile=nwbfile, notes=tuple(notes))
 
 
 def _series(
     nwbfile: pynwb.NWBFile,
     data: Any,
-    dtype: np.dtype[Any],
     settings: SeriesSettings,
     metadata: Metadata,
     notes: list[str],
+    *,
+    whole: bool,
 ) -> pynwb.TimeSeries:
     given = metadata.series
     unit = settings.unit if settings.unit is not None else given.unit
@@ -175,11 +176,12 @@ def _series(
     }
     if settings.kind == "electrical":
         if unit is not None and unit not in _VOLTS:
+            place = f"unit={unit!r}" if settings.unit is not None else f"series.unit is {unit!r}"
             raise _bad(
-                f"unit={unit!r}: an ElectricalSeries is in volts; give what one count is in volts as conversion, "
+                f"{place}: an ElectricalSeries is in volts; give what one count is in volts as conversion, "
                 "or choose kind timeseries"
             )
-        if conversion is None and dtype.kind != "f":
+        if conversion is None and whole:
             notes.append("no conversion given: one count is stored as 1 V; give volts per count, such as 1e-6")
         electrodes = _electrodes(nwbfile, settings.channels, metadata)
         return ElectricalSeries(
