@@ -140,6 +140,7 @@ class _Run:
             for work in read_source(job):
                 tally.delivered += work.data.size
                 self._submit(work)
+                del work  # it would keep its band in memory while the next one is read
                 yield
         except StorageError:
             raise

@@ -17,7 +17,7 @@ from nwbflow.engine.job import Tally
 from nwbflow.engine.run import Settings, fill
 from nwbflow.engine.verify import Verification, may_lose, verify
 from nwbflow.errors import ErrorKind, PlanError, SettingsError
-from nwbflow.model.data import Source
+from nwbflow.model.data import Source, Stream
 from nwbflow.model.events import Event, RunStarted, Warned
 from nwbflow.model.receipt import DatasetReceipt, Receipt
 from nwbflow.nwb.candidates import Candidate, find, foreign_wrappers, links
@@ -243,7 +243,7 @@ class Passage:
             fill_seconds=self.fill_seconds,
             verify_seconds=self.verify_seconds,
             publish_seconds=publish_seconds,
-            verified=self.options.verify,
+            verified=self.options.verify if self.receipts else "no",
             linked=tuple(self.linked),
             notes=tuple(self.notes),
         )

@@ -146,7 +146,7 @@ def _assemble(
     if len(most) != len(shape) or any(m is not None and m < s for m, s in zip(most, shape, strict=True)):
         raise SettingsError(f"maxshape={most} doesn't hold the data's shape {shape}", kind=ErrorKind.OPTION)
     create: dict[str, Any] = {"shape": shape, "dtype": candidate.dtype, **fill}
-    filtered = bool(wish.pipeline(candidate.dtype, (1,) * len(shape)).filters)
+    filtered = bool(wish.pipeline(candidate.dtype, (1024, *(1 for _ in shape[1:]))).filters)
     plain = isinstance(data, Source) and limit is None and wish.chunks is None and not filtered
     if plain or (isinstance(data, Source) and 0 in most):  # HDF5 has no chunks where there is no room for one
         return Storage(candidate=candidate, create=create, layout=try_layout(create), effort=None, grow=False)
@@ -154,7 +154,7 @@ def _assemble(
     create["maxshape"] = most
     if profile is None and wish.chunks is None and limit is not None and candidate.is_column:
         create["chunks"] = HDF5IO.compute_default_chunk_shape(shape, candidate.dtype)  # as plain PyNWB does
-    elif profile is None and wish.chunks is None and (theirs := _iterators_chunks(candidate, most)):
+    elif wish.chunks is None and (theirs := _iterators_chunks(candidate, most, profile)):
         create["chunks"] = theirs
     else:
         create["chunks"] = complete_chunks(
@@ -196,12 +196,12 @@ def _as_h5dataio_says(
     return _chunked(candidate, {**create, "chunks": layout.chunks}, None)
 
 
-def _iterators_chunks(candidate: Candidate, most: MaxShape) -> Shape | None:
-    """Return what one of HDMF's iterators recommends, or what PyNWB picks for its length where that is known."""
+def _iterators_chunks(candidate: Candidate, most: MaxShape, profile: Profile | None) -> Shape | None:
+    """Return what one of HDMF's iterators recommends, or without a profile what PyNWB picks for a known length."""
     if not isinstance(candidate.data, IteratorStream):
         return None
     recommended = candidate.data.recommended_chunks
-    if recommended is None and most[0] is not None:
+    if recommended is None and profile is None and most[0] is not None:
         recommended = HDF5IO.compute_default_chunk_shape(candidate.initial, candidate.dtype)
     return recommended if isinstance(recommended, tuple) else None
 

@@ -254,7 +254,15 @@ def _disk_errors(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if (interrupt := _interrupt_in(error)) is not None:
+            raise interrupt from None  # HDMF wraps whatever comes while it sets an attribute
         found = disk_error(error, path, "writing the structure") if not isinstance(error, StorageError) else None
         if found is not None:
             raise found from error
         raise
+
+
+def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
