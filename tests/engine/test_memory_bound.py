@@ -10,6 +10,7 @@ import pytest
 
 CASES = (
     "raw",
+    "raw, verified in full",
     "raw, uncompressed",
     "memmap",
     "h5py",
@@ -21,7 +22,7 @@ ALLOWANCE = 8 * 2**20
 """What the plan does not count, in bytes: threads' stacks and allocators, HDF5's metadata, one block of a stream."""
 
 HDF5_CACHE = 32 * 2**20
-"""HDF5 keeps chunks that go through its own filters in the chunk cache PyNWB opens files with."""
+"""Chunks that HDF5 itself encodes or decodes stay in the chunk cache PyNWB opens files with."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,6 @@ def test_ten_times_the_memory_is_written_within_the_plan(case, figures):
     assert "error" not in found, found["error"]
     limit = found["raw"] // 10
     assert found["planned"] <= limit
-    cache = HDF5_CACHE if "by HDF5" in case else 0
-    assert found["taken"] <= found["planned"] + ALLOWANCE + cache, {k: f"{v / 2**20:.1f} MiB" for k, v in found.items() if k != "case"}
+    cache = HDF5_CACHE if "by HDF5" in case or "in full" in case else 0
+    assert found["taken"] <= found["planned"] + ALLOWANCE + cache
     assert found["taken"] < found["raw"] / 3

@@ -201,7 +201,8 @@ class ProgressBar:
         if len(active) > len(shown):
             more = f"{glyphs.ellipsis} and {len(active) - len(shown)} more being written"
             lines.append(Text(_fit(more, width - 1, glyphs), "dim"))
-        lines.append(_meter_line(self._whole, now, width, glyphs, "bold"))
+        if self._datasets != 1 or not self._meters:  # of one dataset it would say the same again
+            lines.append(_meter_line(self._whole, now, width, glyphs, "bold"))
         lines.append(Text(_fit(self._state(), width - 1, glyphs), "dim"))
         return lines
 
