@@ -12,10 +12,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import support
 
 import nwbflow
 import nwbflow.nwb.fill
-import support
 
 MEMORY = 16 * 2**20
 ROWS, COLUMNS = 10 * MEMORY // 2 // 256, 256
@@ -93,7 +93,9 @@ def measure(case, folder):
     _planned.clear()
     forget()
     before = most_resident()
-    receipt = support.write_array(folder / "x.h5", data, memory=MEMORY, workers=2, verify="full" if "full" in case else "stored")
+    receipt = support.write_array(
+        folder / "x.h5", data, memory=MEMORY, workers=2, verify="full" if "full" in case else "stored"
+    )
     after = most_resident()
     assert receipt.raw_bytes == ROWS * COLUMNS * 2
     return {"taken": after - before, "planned": _planned[0].peak_bytes, "raw": receipt.raw_bytes}

@@ -40,7 +40,20 @@ def numbers(dtype):
     if dtype.kind == "f":
         return st.floats(width=8 * dtype.itemsize)
     limits = np.iinfo(dtype)
-    corners = [0, 1, limits.max, limits.max - 1, limits.min, 2**7, 2**15, 2**24 + 1, 2**31, 2**53, 2**53 + 1, 2**63 - 512]
+    corners = [
+        0,
+        1,
+        limits.max,
+        limits.max - 1,
+        limits.min,
+        2**7,
+        2**15,
+        2**24 + 1,
+        2**31,
+        2**53,
+        2**53 + 1,
+        2**63 - 512,
+    ]
     return st.sampled_from([c for c in corners if limits.min <= c <= limits.max]) | st.integers(limits.min, limits.max)
 
 
@@ -79,5 +92,3 @@ def test_a_value_is_stored_exactly_or_not_at_all(data):
 def test_the_corners_where_rounding_hides(values, dtype):
     with pytest.raises(SourceError):
         exact(values, np.dtype(dtype), name="/x", offset=(0,))
-
-

@@ -1,5 +1,6 @@
 """What is stored, verified and refused at the file."""
 
+import contextlib
 import os
 
 import h5py
@@ -90,10 +91,8 @@ def test_a_link_with_the_partial_s_name_is_not_written_through(tmp_path):
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
     (tmp_path / "x.h5.partial").symlink_to(precious)
-    try:
+    with contextlib.suppress(TargetError):
         support.write_array(tmp_path / "x.h5", DATA)
-    except TargetError:
-        pass
     assert precious.read_bytes() == b"precious"
 
 

@@ -84,7 +84,7 @@ def test_a_source_closed_in_mid_write_is_named(tmp_path):
             file.close()
 
     wrapper = nwbflow.DataIO(data, codec="gzip", chunks=(10, 10))
-    with pytest.raises(SourceError, match="/x: .*closed before.*keep its file open") as raised:
+    with pytest.raises(SourceError, match=r"/x: .*closed before.*keep its file open") as raised:
         support.write_array(tmp_path / "x.h5", wrapper, progress=close, workers=1)
     assert raised.value.kind is ErrorKind.CLOSED
 
@@ -95,7 +95,7 @@ def test_a_dataset_closed_before_the_write_is_named(wrapped, tmp_path):
     with h5py.File(tmp_path / "source.h5", "w") as file:
         data = file.create_dataset("x", data=np.ones((1000, 10)))
         given_data = nwbflow.DataIO(data, codec="gzip") if wrapped else data
-    with pytest.raises(SourceError, match="/x: .*closed") as raised:
+    with pytest.raises(SourceError, match=r"/x: .*closed") as raised:
         support.write_array(tmp_path / "x.h5", given_data)
     assert raised.value.kind is ErrorKind.CLOSED
     assert not (tmp_path / "x.h5").exists()

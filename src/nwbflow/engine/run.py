@@ -268,10 +268,12 @@ class _Run:
         started = time.perf_counter()
         self._make_room(work, data.shape)
         region = tuple(slice(o, o + n) for o, n in zip(work.offset, data.shape, strict=True))
+        before = job.sink.stored_bytes
         job.sink.write(region, data)
+        stored = job.sink.stored_bytes - before if job.layout.chunks is not None else data.nbytes
         spent = time.perf_counter() - started
         raw = crc32(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
-        self._stored(work, StoredChunk(None, raw, data.shape), data.nbytes, 0.0, spent)
+        self._stored(work, StoredChunk(None, raw, data.shape), stored, 0.0, spent)
 
     def _make_room(self, work: Work, lengths: Shape) -> None:
         sink = work.job.sink

@@ -141,9 +141,13 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
     data = given.data if wrapper is not None else given
     if data is None or isinstance(data, str | bytes | HdmfDataIO) or isinstance(builder.dtype, list | dict):
         return None
+    name = path_of(builder)
+    if isinstance(data, h5py.Dataset) and not data:
+        raise SourceError(
+            f"{name}: the h5py dataset given as data is closed; keep its file open", kind=ErrorKind.CLOSED
+        )
     if isinstance(data, h5py.Dataset) and not isinstance(wrapper, DataIO):
         return None  # linked or copied as it is
-    name = path_of(builder)
     dtype = _stored_type(builder.dtype, data, name)
     supply = None if dtype is None else _supply(data, name)
     if dtype is None or supply is None:
@@ -174,10 +178,6 @@ def _stored_type(declared: Any, data: Any, name: str) -> np.dtype[Any] | None:
         if array is None:
             return None
         found = declared if declared is not None else array.dtype
-    elif isinstance(data, h5py.Dataset) and not data:
-        raise SourceError(
-            f"{name}: the h5py dataset given as data is closed; keep its file open", kind=ErrorKind.CLOSED
-        )
     elif hasattr(data, "dtype") and hasattr(data, "shape"):
         if not isinstance(declared, str) and np.dtype(data.dtype).kind in "mM":
             raise SourceError(

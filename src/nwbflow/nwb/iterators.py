@@ -188,8 +188,8 @@ def _scattered(data: Any, parts: list[Any], maxshape: MaxShape, what: str) -> Sc
         else:
             listed = np.asarray(part)
             # h5py wants a mask to be as long as the dataset, which grows here
-            places = part = np.flatnonzero(listed) if listed.dtype == bool else listed
-        chosen.append(part)
+            places = np.flatnonzero(listed) if listed.dtype == bool else listed
+        chosen.append(part if isinstance(part, slice | int) else places)
         counts.append(len(places))
         bounds.append(int(max(places)) + 1 if len(places) else 0)
         if len(places) and (min(places) < 0 or (limit is not None and bounds[-1] > limit)):

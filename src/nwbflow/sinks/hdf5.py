@@ -154,6 +154,8 @@ class Hdf5Sink:
         """Store decoded elements through HDF5's own filters."""
         with translated(self._name, f"storing {region}"):
             self._dataset[region] = data
+            if self._layout.chunks is not None:
+                self._dataset.flush()  # out of HDF5's chunk cache, so that a failure shows here
 
     def scatter(self, selection: Any, data: Array, /) -> None:
         """Store decoded elements at any h5py selection."""

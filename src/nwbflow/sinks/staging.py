@@ -46,11 +46,16 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
         raise TargetError(f"{target} is no regular file (a device or pipe); give another path", kind=ErrorKind.FOLDER)
     if not target.parent.is_dir():
         raise TargetError(f"{target.parent} does not exist; make the folder first", kind=ErrorKind.FOLDER)
+    partial = partial_path(target)
+    if partial.is_symlink() or (partial.exists() and not partial.is_file()):
+        raise TargetError(
+            f"{partial}, where the file is prepared, is a link, folder or pipe; remove it", kind=ErrorKind.EXISTS
+        )
     if not overwrite:
         _refuse_existing(target)
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise TargetError(f"{target.parent} is read-only for you; choose another folder", kind=ErrorKind.PERMISSION)
-    for file in (target, partial_path(target)):
+    for file in (target, partial):
         _refuse_locked(file)
     return target
 
