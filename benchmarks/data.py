@@ -13,7 +13,7 @@ import pynwb
 from nwbflow.testing.simulate import neuropixels
 
 REAL = Path(os.environ.get("NWBFLOW_REALDATA", Path(__file__).resolve().parents[2] / "shared" / "realdata"))
-LEAST = 64_000_000
+LEAST = 256_000_000
 """Real recordings are repeated end to end to this many bytes: the small ones would time PyNWB's start."""
 
 

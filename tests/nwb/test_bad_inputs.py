@@ -102,7 +102,7 @@ def test_a_generator_in_two_series_is_refused(tmp_path):
         assert not list(tmp_path.iterdir()), what
 
 
-@pytest.mark.requirement("W8")
+@pytest.mark.requirement("W2", "W8")
 def test_a_list_may_feed_two_series(tmp_path):
     items = [ready((2, 3)), ready((1, 3))]
     one, two = (nwbflow.blocks(items, shape=(None, 3), dtype="int32") for _ in range(2))

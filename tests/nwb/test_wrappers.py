@@ -1,4 +1,4 @@
-"""Wrappers that keep their settings, and settings of the whole file (C7, W11)."""
+"""Wrappers that keep their settings (C7)."""
 
 import copy
 import sys
@@ -14,7 +14,7 @@ import nwbflow
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sessions import BIG, NOISE, comparable, electrodes, series
+from sessions import NOISE, comparable, electrodes, series
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*compression may not be available.*"),
@@ -112,53 +112,3 @@ def test_a_reserved_dataset_is_filled_by_the_user(tmp_path):
         assert (data.compression, data.shuffle, data.chunks, data.fillvalue) == ("gzip", True, (1000, 10), 7)
         np.testing.assert_array_equal(data[:3000], NOISE[:3000])
         assert (data[3000:] == 7).all()
-
-
-# --- file options -----------------------------------------------------------------------
-
-
-@pytest.mark.requirement("W11")
-def test_file_options_reach_the_file(tmp_path):
-    path = tmp_path / "x.nwb"
-    support.write_nwb(
-        series(BIG), path, libver=("v110", "v110"), fs_strategy="page", fs_page_size=2**16, locking=False, rdcc_nbytes=0
-    )
-    with h5py.File(path) as file:
-        made = file.id.get_create_plist()
-        assert made.get_file_space_strategy()[0] == h5py.h5f.FSPACE_STRATEGY_PAGE
-        assert made.get_file_space_page_size() == 2**16
-        assert file["acquisition/x/data"].id.get_create_plist()  # the file is whole
-    assert path.stat().st_size % 2**16 == 0
-    assert path.read_bytes()[8] >= 2  # version of the superblock: 0 without libver
-
-
-@pytest.mark.requirement("W11")
-@pytest.mark.parametrize("mode", ["r", "r+", "a", "w"])
-def test_cache_and_locking_are_set_in_every_mode(mode, tmp_path):
-    path = tmp_path / "x.nwb"
-    support.write_nwb(series(BIG), path)
-    with nwbflow.NWBHDF5IO(path, mode, rdcc_nbytes=5 * 2**20, locking=False) as io:
-        assert io._file.id.get_access_plist().get_cache()[2] == 5 * 2**20
-        assert io._file.id.get_access_plist().get_file_locking()[0] == 0
-    with nwbflow.NWBHDF5IO(path, mode, locking=True) as io:
-        ours = io._file.id.get_access_plist().get_cache()
-    with support.StockNWBHDF5IO(str(path), mode) as io:
-        assert ours == io._file.id.get_access_plist().get_cache()
-
-
-@pytest.mark.requirement("W11")
-def test_a_new_file_in_append_mode_gets_its_options(tmp_path):
-    path = tmp_path / "x.nwb"
-    with nwbflow.NWBHDF5IO(path, "a", fs_strategy="page", fs_page_size=2**16) as io:
-        io.write(series(BIG), cache_spec=False)
-    with h5py.File(path) as file:
-        assert file.id.get_create_plist().get_file_space_page_size() == 2**16
-
-
-@pytest.mark.requirement("W11")
-@pytest.mark.parametrize("options", [{"libver": "newest"}, {"fs_strategy": "pages"}, {"locking": "perhaps"}], ids=str)
-def test_bad_file_options_are_refused(options, tmp_path):
-    with pytest.raises(nwbflow.SettingsError, match=next(iter(options.values()))) as raised:
-        support.write_nwb(series(BIG), tmp_path / "x.nwb", **options)
-    assert raised.value.kind is nwbflow.ErrorKind.OPTION
-    assert not list(tmp_path.iterdir())

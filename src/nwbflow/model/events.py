@@ -141,14 +141,7 @@ class RunFailed:
 
 
 type Event = (
-    RunStarted
-    | DatasetStarted
-    | ChunkStored
-    | DatasetFinished
-    | DatasetVerified
-    | Warned
-    | RunFinished
-    | RunFailed
+    RunStarted | DatasetStarted | ChunkStored | DatasetFinished | DatasetVerified | Warned | RunFinished | RunFailed
 )
 
 

@@ -162,6 +162,8 @@ class Passage:
 
     def _check_space(self, needed: int) -> None:
         """Refuse what can't fit; how far filters shrink the rest is not known beforehand."""
+        if not self.path.parent.is_dir():
+            return  # a file in memory, whatever it is called
         stat = os.statvfs(self.path.parent)
         free = stat.f_bavail * stat.f_frsize
         if needed > free:

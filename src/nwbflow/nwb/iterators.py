@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import weakref
 from collections.abc import Iterator, Sequence
@@ -63,8 +64,10 @@ class IteratorStream:
     def __iter__(self) -> Iterator[Block | Scatter]:
         """Pass over the iterator once."""
         delivered, reached = 0, [0] * len(self._maxshape)
-        again = self._iterator in _drained
-        _drained.add(self._iterator)
+        again = False
+        with contextlib.suppress(TypeError):  # one that defines equality only can't be noted
+            again = self._iterator in _drained
+            _drained.add(self._iterator)
         for number, chunk in enumerate(self._iterator):
             block = as_block(chunk, self._maxshape, f"chunk {number}")
             ends = _ends(block)
