@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hdmf.container import AbstractContainer, Data
@@ -18,14 +19,7 @@ def notice_new_wrappers(container: object) -> None:
     container : AbstractContainer
         The root to be exported.
     """
-    stack: list[Any] = [container] if isinstance(container, AbstractContainer) else []
-    seen: set[int] = set()
-    while stack:
-        item = stack.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        stack.extend(item.children)
+    for item in _tree(container) if isinstance(container, AbstractContainer) else ():
         held = [*item.fields.values(), item.data] if isinstance(item, Data) else item.fields.values()
         if not item.modified and any(isinstance(value, DataIO) for value in held):
             item.set_modified()
@@ -50,14 +44,19 @@ def forget_earlier_write(container: object, source: str | None) -> None:
     earlier = container.container_source
     if earlier is None or earlier == source or container.read_io is not None:
         return
-    stack: list[Any] = [container]
-    seen: set[int] = set()
-    while stack:
-        item = stack.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        stack.extend(item.children)
+    for item in _tree(container):
         if item.container_source == earlier and item.read_io is None:
             # there is no public way to take the note back
             item._AbstractContainer__container_source = None
+
+
+def _tree(root: AbstractContainer) -> Iterator[Any]:
+    """Give a container and everything below it, each once."""
+    stack: list[Any] = [root]
+    seen: set[int] = set()
+    while stack:
+        item = stack.pop()
+        if id(item) not in seen:
+            seen.add(id(item))
+            stack.extend(item.children)
+            yield item

@@ -17,11 +17,9 @@ from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.reservations import reserved
-from nwbflow.nwb.session import EXPANDABLE, FileOptions, RulesLike, Session, open_with
+from nwbflow.nwb.session import EXPANDABLE, FileOptions, RulesLike, Session
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
-
-CREATING = ("w", "w-", "x")
 
 
 class _Flow:
@@ -35,17 +33,24 @@ class _Flow:
     comm: Any
     manager: BuildManager
 
-    def _open_file(
-        self, path: str | Path | None, mode: str, file: h5py.File | None, plain: bool, options: FileOptions
-    ) -> h5py.File | None:
-        """Return the file to hand to HDMF, or ``None`` where HDMF opens it itself."""
-        if file is not None or not plain or not isinstance(path, str | Path):
-            return file
-        if mode in CREATING and (mode == "w" or not Path(path).exists()):
-            return self._session.stage(path, options)
-        if options.given() and mode not in CREATING and (mode == "a" or Path(path).exists()):
-            return open_with(path, mode if Path(path).exists() else "x", options)
-        return None
+    @contextlib.contextmanager
+    def _opening(
+        self,
+        path: str | Path | None,
+        mode: str,
+        file: h5py.File | None,
+        driver: str | None,
+        session: Session,
+        options: FileOptions,
+    ) -> Iterator[h5py.File | None]:
+        """Surround HDMF's initialisation; gives the file to hand to it, or ``None`` where HDMF opens it itself."""
+        self._session = session
+        ours = file is None and driver is None and not self._through_hdmf and isinstance(path, str | Path)
+        try:
+            yield session.open(path, mode, options) if ours and path is not None else file
+        except BaseException:
+            session.give_up()
+            raise
 
     @property
     def receipt(self) -> Receipt | None:
@@ -217,7 +222,7 @@ class NWBHDF5IO(_Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
         page_buf_size: int | None = None,
         rdcc_nbytes: int | None = None,
     ) -> None:
-        self._session = Session(
+        session = Session(
             profile=profile, rules=rules, workers=workers, memory=memory, verify=verify, progress=progress
         )
         options = FileOptions(
@@ -229,8 +234,7 @@ class NWBHDF5IO(_Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
             rdcc_nbytes=rdcc_nbytes,
         )
         self._through_hdmf = comm is not None
-        opened = self._open_file(path, mode, file, comm is None and driver is None, options)
-        try:
+        with self._opening(path, mode, file, driver, session, options) as opened:
             super().__init__(
                 path=path,
                 mode=mode,
@@ -242,9 +246,6 @@ class NWBHDF5IO(_Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
                 aws_region=aws_region,
                 herd_path=herd_path,
             )
-        except BaseException:
-            self._session.give_up()
-            raise
 
 
 class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
@@ -291,7 +292,7 @@ class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
         page_buf_size: int | None = None,
         rdcc_nbytes: int | None = None,
     ) -> None:
-        self._session = Session(
+        session = Session(
             profile=profile, rules=rules, workers=workers, memory=memory, verify=verify, progress=progress
         )
         options = FileOptions(
@@ -303,8 +304,7 @@ class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
             rdcc_nbytes=rdcc_nbytes,
         )
         self._through_hdmf = comm is not None
-        opened = self._open_file(path, mode, file, comm is None and driver is None, options)
-        try:
+        with self._opening(path, mode, file, driver, session, options) as opened:
             super().__init__(
                 path=path,
                 mode=mode,
@@ -315,9 +315,6 @@ class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
                 aws_region=aws_region,
                 herd_path=herd_path,
             )
-        except BaseException:
-            self._session.give_up()
-            raise
 
     @classmethod
     def export_io(cls, path: str, comm: Any = None, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from nwbflow.errors import ErrorKind, SettingsError, StorageError
+from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, StorageError
 from nwbflow.model.events import RunFailed, RunFinished
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
@@ -22,6 +22,9 @@ from nwbflow.planning.profiles import Profile, get_profile
 from nwbflow.planning.rules import Rules
 from nwbflow.sinks.hdf5 import disk_error, lost_writes, translated
 from nwbflow.sinks.staging import StagedFile, abandon, check_target
+
+CREATING = ("w", "w-", "x")
+"""Modes that make a new file."""
 
 EXPANDABLE = ("VectorData", "ElementIdentifiers")
 """HDMF's default: types whose datasets can be appended to."""
@@ -53,20 +56,6 @@ class FileOptions:
     def given(self) -> dict[str, Any]:
         """Return the options that were given."""
         return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
-
-
-def open_with(path: str | Path, mode: str, options: FileOptions) -> h5py.File:
-    """Open a file with the options given, and HDMF's chunk cache otherwise.
-
-    Raises
-    ------
-    SettingsError
-        If h5py does not take them.
-    """
-    try:
-        return h5py.File(path, mode, **{"rdcc_nbytes": CHUNK_CACHE, **options.given()})
-    except (ValueError, TypeError, KeyError) as error:
-        raise SettingsError(f"{path} can't be opened with {options.given()}: {error}", kind=ErrorKind.OPTION) from error
 
 
 class Session:
@@ -111,17 +100,43 @@ class Session:
         """Put the file in place only when it is closed: then closing, too, can fail without harm."""
         self._hold = True
 
-    def stage(self, path: str | Path, options: FileOptions) -> StagedFile:
-        """Open a new file beside `path`, to be put in its place when it is complete.
+    def open(self, path: str | Path, mode: str, options: FileOptions) -> h5py.File | None:
+        """Open a file for HDMF: a new one beside `path`, to be put in its place when it is complete.
+
+        Parameters
+        ----------
+        path : str or pathlib.Path
+            The file.
+        mode : str
+            As in :class:`h5py.File`.
+        options : FileOptions
+            HDF5 file settings.
+
+        Returns
+        -------
+        h5py.File or None
+            ``None`` where HDMF opens the file itself, or refuses to.
 
         Raises
         ------
         TargetError
             If the path can't be written.
+        SettingsError
+            If h5py does not take the options.
         """
+        exists = Path(path).exists()
+        if mode in CREATING and (mode == "w" or not exists):
+            return self._stage(path, options)
+        if not options.given() or mode in CREATING or not (exists or mode == "a"):
+            return None
+        with _refused_options(path, options):
+            return h5py.File(path, mode if exists else "x", **{"rdcc_nbytes": CHUNK_CACHE, **options.given()})
+
+    def _stage(self, path: str | Path, options: FileOptions) -> StagedFile:
         target = check_target(path, overwrite=True)
         room = {"meta_block_size": METADATA_ROOM} if self._profile is not None and self._profile.metadata_first else {}
-        self._staged = StagedFile(target, str(path), {"rdcc_nbytes": CHUNK_CACHE, **room, **options.given()})
+        with _refused_options(path, options):
+            self._staged = StagedFile(target, str(path), {"rdcc_nbytes": CHUNK_CACHE, **room, **options.given()})
         return self._staged
 
     def options(self, expandable: tuple[str, ...] = EXPANDABLE) -> Options:
@@ -246,6 +261,16 @@ class Session:
 
 def _is_empty(file: h5py.File) -> bool:
     return bool(file) and len(file) == 0 and len(file.attrs) == 0
+
+
+@contextlib.contextmanager
+def _refused_options(path: str | Path, options: FileOptions) -> Iterator[None]:
+    try:
+        yield
+    except NwbflowError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise SettingsError(f"{path} can't be opened with {options.given()}: {error}", kind=ErrorKind.OPTION) from error
 
 
 @contextlib.contextmanager
