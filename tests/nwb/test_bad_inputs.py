@@ -45,12 +45,13 @@ def attempt(how, case, path):
 
 @pytest.mark.requirement("W6", "W8")
 @pytest.mark.usefixtures("no_thread_left")
-@pytest.mark.parametrize("how", ["write", "beside", "dropin"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "how"),
+    # the drop-in replaces files, as PyNWB does, so what only nwbflow.write refuses is left out there
+    [(name, how) for name in CASES for how in ("write", "beside", "dropin") if how != "dropin" or CASES[name].dropin],
+)
 def test_a_bad_input_is_explained_and_destroys_nothing(name, how, tmp_path):
     case = CASES[name]
-    if how == "dropin" and not case.dropin:
-        pytest.skip("the drop-in replaces files, as PyNWB does")
     folder = tmp_path / "live"
     folder.mkdir()
     path = folder / "session.nwb"
