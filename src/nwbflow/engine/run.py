@@ -339,6 +339,9 @@ class _Run:
             return
         try:
             self._salvage()
+        except StorageError as second:
+            second.add_note("it came while what had arrived was being kept, after the error above")
+            raise second from error
         except Exception as second:
             error.add_note(f"keeping what had arrived failed too: {second}")
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nwbflow.model.receipt import DatasetReceipt, Receipt
 from nwbflow.nwb.candidates import Candidate, find, foreign_wrappers, links
 from nwbflow.nwb.layouts import Storage, Wishes, decide
 from nwbflow.nwb.reservations import Reservation, job_of, request_of
-from nwbflow.planning.memory import DatasetPlan, make_plan
+from nwbflow.planning.memory import Plan, make_plan
 from nwbflow.sinks.hdf5 import translated
 
 CHECKPOINT_SECONDS = 10.0
@@ -93,13 +94,16 @@ class Passage:
         How to run.
     emit : callable
         Takes events.
+    folder : pathlib.Path or None
+        Where a new file grows; ``None`` for a file written in place.
     """
 
     path: Path
     options: Options
     emit: Callable[[Event], None]
+    folder: Path | None
     reservations: list[Reservation] = field(default_factory=list)
-    plans: dict[str, DatasetPlan] = field(default_factory=dict)
+    plan: Plan = Plan(datasets=(), workers=1, memory=0, peak_bytes=0)  # noqa: RUF009 - it is frozen
     receipts: list[DatasetReceipt] = field(default_factory=list)
     linked: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -133,13 +137,12 @@ class Passage:
                 "them). Wrap the data in nwbflow.DataIO",
             )
         storages = decide(found, options.wishes, manager)
-        plan = make_plan(
+        self.plan = make_plan(
             [request_of(s) for s in storages],
             workers=options.workers,
             memory=options.memory,
             concurrent_streams=side_by_side,
         )
-        self.plans |= {p.name: p for p in plan.datasets}
         self._check_space(sum(s.layout.nbytes for s in storages if not s.layout.filters))
         self._check_rules(found, options)
         sizes = [_size(s) for s in storages]
@@ -162,9 +165,9 @@ class Passage:
 
     def _check_space(self, needed: int) -> None:
         """Refuse what can't fit; how far filters shrink the rest is not known beforehand."""
-        if not self.path.parent.is_dir():
-            return  # a file in memory, whatever it is called
-        stat = os.statvfs(self.path.parent)
+        if self.folder is None:
+            return
+        stat = os.statvfs(self.folder)
         free = stat.f_bavail * stat.f_frsize
         if needed > free:
             raise PlanError(
@@ -173,7 +176,7 @@ class Passage:
                 kind=ErrorKind.NO_SPACE,
             )
 
-    def fill(self, file: h5py.File, *, side_by_side: bool, in_place: bool) -> None:
+    def fill(self, file: h5py.File, *, side_by_side: bool) -> None:
         """Fill what was reserved, structure first on disk.
 
         Raises
@@ -181,30 +184,33 @@ class Passage:
         SourceError, StorageError, VerifyError
             What stopped it.
         """
-        with translated(str(self.path), "writing the structure"):
-            file.flush()
+        self._flush(file, "writing the structure")
         self.structure_seconds = time.perf_counter() - self.began
         started = time.perf_counter()
         passing = any(not isinstance(r.storage.candidate.data, Source) for r in self.reservations)
         threads = side_by_side and len(self.reservations) > 1
+        plans = {plan.name: plan for plan in self.plan.datasets}
         jobs = [
-            job_of(r, self.plans[r.storage.candidate.name], aside=threads and r.storage.candidate.live)
+            job_of(r, plans[r.storage.candidate.name], aside=threads and r.storage.candidate.live)
             for r in self.reservations
         ]
         settings = Settings(
             workers=self.options.workers,
             keep_raw_crc=self.options.verify == "full",
-            checkpoint=file.flush,
+            checkpoint=partial(self._flush, file, "flushing what has been stored"),
             # what can be read again is not worth a flush, during which HDF5 files are vulnerable
-            checkpoint_seconds=CHECKPOINT_SECONDS if passing or in_place else math.inf,
+            checkpoint_seconds=CHECKPOINT_SECONDS if passing or self.folder is None else math.inf,
         )
         tallies = fill(jobs, settings, self.emit)
-        with translated(str(self.path), "flushing"):
-            file.flush()
+        self._flush(file, "flushing")
         self.fill_seconds = time.perf_counter() - started
         self._verify(tallies)
         self._note(tallies, file)
         self.reservations = []
+
+    def _flush(self, file: h5py.File, doing: str) -> None:
+        with translated(str(self.path), doing):
+            file.flush()
 
     def _verify(self, tallies: Sequence[Tally]) -> None:
         started = time.perf_counter()

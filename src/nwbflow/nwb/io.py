@@ -35,17 +35,11 @@ class _Flow:
 
     @contextlib.contextmanager
     def _opening(
-        self,
-        path: str | Path | None,
-        mode: str,
-        file: h5py.File | None,
-        driver: str | None,
-        session: Session,
-        options: FileOptions,
+        self, path: str | Path | None, mode: str, file: h5py.File | None, session: Session, options: FileOptions
     ) -> Iterator[h5py.File | None]:
         """Surround HDMF's initialisation; gives the file to hand to it, or ``None`` where HDMF opens it itself."""
         self._session = session
-        ours = file is None and driver is None and not self._through_hdmf and isinstance(path, str | Path)
+        ours = file is None and not self._through_hdmf and isinstance(path, str | Path)
         try:
             yield session.open(path, mode, options) if ours and path is not None else file
         except BaseException:
@@ -100,12 +94,18 @@ class _Flow:
                 expandable=expandable,
             )
 
-    def put_in_place_when_closed(self) -> None:
+    def put_in_place_when_closed(self, *, drop_leftover: bool = False) -> None:
         """Let a new file appear at its path when it is closed, not already when it is written.
 
         Call it before :meth:`write`. :func:`nwbflow.write` does.
+
+        Parameters
+        ----------
+        drop_leftover : bool
+            Whether what an earlier, interrupted write had left is removed then; else it is kept, as
+            ``<name>.partial.old``.
         """
-        self._session.hold()
+        self._session.hold(drop_leftover=drop_leftover)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """Export what another IO object has read; see HDMF's documentation for the parameters.
@@ -233,8 +233,8 @@ class NWBHDF5IO(_Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
             page_buf_size=page_buf_size,
             rdcc_nbytes=rdcc_nbytes,
         )
-        self._through_hdmf = comm is not None
-        with self._opening(path, mode, file, driver, session, options) as opened:
+        self._through_hdmf = comm is not None or driver is not None
+        with self._opening(path, mode, file, session, options) as opened:
             super().__init__(
                 path=path,
                 mode=mode,
@@ -303,8 +303,8 @@ class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
             page_buf_size=page_buf_size,
             rdcc_nbytes=rdcc_nbytes,
         )
-        self._through_hdmf = comm is not None
-        with self._opening(path, mode, file, driver, session, options) as opened:
+        self._through_hdmf = comm is not None or driver is not None
+        with self._opening(path, mode, file, session, options) as opened:
             super().__init__(
                 path=path,
                 mode=mode,

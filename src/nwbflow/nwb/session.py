@@ -20,7 +20,7 @@ from nwbflow.observe.hub import Hub, Progress, make_observers
 from nwbflow.planning.memory import parse_bytes
 from nwbflow.planning.profiles import Profile, get_profile
 from nwbflow.planning.rules import Rules
-from nwbflow.sinks.hdf5 import disk_error, lost_writes, translated
+from nwbflow.sinks.hdf5 import disk_error, lost_writes, real_name, translated
 from nwbflow.sinks.staging import StagedFile, abandon, check_target
 
 CREATING = ("w", "w-", "x")
@@ -91,14 +91,14 @@ class Session:
         self._observers = make_observers(progress)
         self._staged: StagedFile | None = None
         self._passage: Passage | None = None
-        self._failed = False
-        self._hub = Hub(())
         self._waiting: Passage | None = None
-        self._hold = False
+        self._hub = Hub(())
+        self._hold = self._drop_leftover = False
+        self._failed = False
 
-    def hold(self) -> None:
+    def hold(self, *, drop_leftover: bool) -> None:
         """Put the file in place only when it is closed: then closing, too, can fail without harm."""
-        self._hold = True
+        self._hold, self._drop_leftover = True, drop_leftover
 
     def open(self, path: str | Path, mode: str, options: FileOptions) -> h5py.File | None:
         """Open a file for HDMF: a new one beside `path`, to be put in its place when it is complete.
@@ -175,11 +175,12 @@ class Session:
                 kind=ErrorKind.CLOSED,
             )
         self._hub = Hub(self._observers)
-        passage = self._passage = Passage(Path(path), self.options(), self._hub.emit)
+        passage = self._passage = self._new_passage(path)
         try:
-            with _disk_errors(path), lost_writes(path):
+            name = real_name(file)
+            with _disk_errors(name, path), lost_writes(name, path):
                 yield passage
-                passage.fill(file, side_by_side=side_by_side, in_place=self._unpublished is None)
+            passage.fill(file, side_by_side=side_by_side)
             self._complete(passage)
         except BaseException as error:
             self._fail(path, error, file)
@@ -190,6 +191,11 @@ class Session:
     @property
     def _unpublished(self) -> StagedFile | None:
         return self._staged if self._staged is not None and not self._staged.published else None
+
+    def _new_passage(self, path: str) -> Passage:
+        staged = self._unpublished
+        folder = None if staged is None else staged.partial.parent
+        return Passage(Path(path), self.options(), self._hub.emit, folder)
 
     def _complete(self, passage: Passage) -> None:
         """Put a staged file in place, now or when it is closed."""
@@ -204,28 +210,39 @@ class Session:
         started = time.perf_counter()
         if staged is not None:
             staged.publish()
+            if staged.leftover is not None and self._drop_leftover:
+                staged.leftover.unlink(missing_ok=True)
+            elif staged.leftover is not None:
+                passage.notes.append(f"what an earlier, interrupted write had left is kept in {staged.leftover}")
         passage.notes += self._hub.problems
         self.receipt = passage.receipt(time.perf_counter() - started)
         self._hub.emit(RunFinished(receipt=self.receipt))
         self._hub.close()
 
     def _fail(self, path: str, error: BaseException, file: h5py.File) -> None:
+        """Keep what is sound, give up a handle that is not, and say what is left where."""
         self._failed = isinstance(error, StorageError) or not _is_empty(file)
-        partial = None
         if isinstance(error, StorageError):
             abandon(file)
-        else:
-            with contextlib.suppress(OSError, RuntimeError, ValueError):
-                file.flush()
+        elif file:
+            try:
+                with translated(path, "flushing what had arrived"):
+                    file.flush()
+            except StorageError as second:
+                error.add_note(f"keeping what had arrived failed too: {second}")
+                abandon(file)
+        self._report(path, error, kept=not _is_empty(file))
+
+    def _report(self, path: str, error: BaseException, *, kept: bool) -> None:
         staged = self._unpublished
-        if staged is not None and not _is_empty(file):
-            partial = staged.partial
+        partial = staged.partial if staged is not None and kept else None
+        if partial is not None:
             before = f"{path} is as it was before" if Path(path).exists() else f"{path} was not made"
             error.add_note(
                 f"{before}. What was written so far is kept in {partial.name} beside it "
                 f"(look with: nwbflow inspect {partial.name})"
             )
-        elif staged is None:
+        elif self._staged is None:
             error.add_note(f"{path} was written in place: what was stored before this error is in it")
         self._hub.emit(RunFailed(path=Path(path), partial=partial, error=f"{type(error).__name__}: {error}"))
         self._hub.close()
@@ -237,20 +254,24 @@ class Session:
         if staged is None or not staged:  # nothing staged, in place, or closed and settled before
             yield
             return
-        worth_keeping = not _is_empty(staged)
-        finished = self._waiting is not None or (self.receipt is None and not because_of_error)
-        if not worth_keeping and (because_of_error or self._failed or Path(staged.filename).exists()):
+        finished = not self._failed and (self._waiting is not None or (self.receipt is None and not because_of_error))
+        if _is_empty(staged) and (because_of_error or self._failed or Path(staged.filename).exists()):
             staged.discard()  # but PyNWB, too, leaves an empty file where none was
             finished = False
-        try:
-            if finished and not self._failed:
+        if finished:
+            try:
                 staged.finish()
-            with lost_writes(staged.filename), translated(staged.filename, "closing the file"):
+            except BaseException as error:
+                self._fail(staged.filename, error, staged)
+                raise
+        try:
+            with translated(staged.filename, "closing the file"):
                 yield
-            if finished and not self._failed:
-                self._publish(self._waiting or Passage(Path(staged.filename), self.options(), self._hub.emit), staged)
+            if finished:
+                self._publish(self._waiting or self._new_passage(staged.filename), staged)
         except BaseException as error:
-            self._fail(staged.filename, error, staged)
+            # a handle whose closing has begun is not touched again
+            self._report(staged.filename, error, kept=True)
             raise
 
     def give_up(self) -> None:
@@ -274,14 +295,14 @@ def _refused_options(path: str | Path, options: FileOptions) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: str) -> Iterator[None]:
+def _disk_errors(file: str, path: str) -> Iterator[None]:
     """Give errors of the disk in HDMF's part their own type, so that the handle is given up."""
     try:
         yield
     except Exception as error:
         if (interrupt := _interrupt_in(error)) is not None:
             raise interrupt from None  # HDMF wraps whatever comes while it sets an attribute
-        found = disk_error(error, path, "writing the structure") if not isinstance(error, StorageError) else None
+        found = None if isinstance(error, StorageError) else disk_error(error, file, path)
         if found is not None:
             raise found from error
         raise

@@ -70,7 +70,7 @@ def write(
     with NWBHDF5IO(
         path, "w", profile=profile, rules=rules, workers=workers, memory=memory, verify=verify, progress=progress
     ) as io:
-        io.put_in_place_when_closed()
+        io.put_in_place_when_closed(drop_leftover=overwrite)
         io.write(nwbfile, exhaust_dci=False)
     receipt: Receipt | None = io.receipt
     if receipt is None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5p, h5z
+from h5py import h5d, h5f, h5p, h5z
 
 from nwbflow.encoding.codecs import is_mandatory
 from nwbflow.errors import ErrorKind, NwbflowError, SourceError, StorageError
@@ -21,37 +23,42 @@ from nwbflow.model.layout import Filter, Layout, Shape
 _FULL = ("No space left", f"errno = {errno.ENOSPC}", "Disk quota exceeded", "File too large")
 
 
-def disk_error(error: BaseException, name: str, doing: str) -> StorageError | None:
-    """Return the :class:`StorageError` for an error of the disk, or ``None`` if it is something else.
+def real_name(file: h5py.File) -> str:
+    """Return the name HDF5 opened a file by, as its error texts give it."""
+    return os.fsdecode(h5f.get_name(file.id))
+
+
+def disk_error(error: BaseException, file: str, name: str) -> StorageError | None:
+    """Return the :class:`StorageError` for a write into `file` that failed under HDMF, or ``None``.
+
+    HDMF hides causes, and runs code of users whose own errors must stay theirs: so it is HDF5's
+    text, which names the file, that decides.
 
     Parameters
     ----------
     error : BaseException
-        What was raised; what caused it is looked at too, since HDMF hides causes.
+        What was raised; what caused it is looked at too.
+    file : str
+        From :func:`real_name`.
     name : str
-        The dataset's or file's name.
-    doing : str
-        What was being done, for the text.
+        What the text is to call the file.
     """
     cause: BaseException | None = error
     while cause is not None:
         text = str(cause)
-        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(s in text for s in _FULL):
-            return StorageError(
-                f"{name}: the disk is full ({doing}). Free some space or choose another disk, and write again",
-                kind=ErrorKind.NO_SPACE,
-            )
-        if getattr(cause, "errno", None) == errno.EIO or "errno = 5," in text:
-            return _failed(cause, name, doing)
+        if "errno = " in text and f"filename = '{file}'" in text:
+            return _failed(cause, name, "writing the structure")
         cause = cause.__cause__ or cause.__context__
     return None
 
 
 def _failed(error: BaseException, name: str, doing: str) -> StorageError:
-    return StorageError(
-        f"{name}: {doing} failed: {error}. The file handle is not used again; write again from the source",
-        kind=ErrorKind.IO,
-    )
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if full or any(sign in str(error) for sign in _FULL):
+        text = f"{name}: the disk is full ({doing}). Free some space or choose another disk, and write again"
+        return StorageError(text, kind=ErrorKind.NO_SPACE)
+    text = f"{name}: {doing} failed: {error}. The file handle is not used again; write again from the source"
+    return StorageError(text, kind=ErrorKind.IO)
 
 
 @contextmanager
@@ -75,11 +82,46 @@ def translated(name: str, doing: str) -> Iterator[None]:
     except NwbflowError:
         raise
     except (OSError, RuntimeError, ValueError, SystemError) as error:
-        raise (disk_error(error, name, doing) or _failed(error, name, doing)) from error
+        raise _failed(error, name, doing) from error
+
+
+class _Watch:
+    """Hears of errors Python could not raise, for whichever writes are under way.
+
+    One hook for all: writes in several threads begin and end in any order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lost: dict[str, list[BaseException]] = {}
+        self._before: Callable[[Any], object] = sys.unraisablehook
+
+    def begin(self, file: str) -> list[BaseException]:
+        with self._lock:
+            if sys.unraisablehook != self._hear:
+                self._before, sys.unraisablehook = sys.unraisablehook, self._hear
+            return self._lost.setdefault(file, [])
+
+    def end(self, file: str) -> None:
+        with self._lock:
+            self._lost.pop(file, None)
+            if not self._lost and sys.unraisablehook == self._hear:
+                sys.unraisablehook = self._before
+
+    def _hear(self, unraisable: Any) -> None:
+        text = str(unraisable.exc_value)
+        for file, lost in self._lost.copy().items():
+            if f"filename = '{file}'" in text:
+                lost.append(unraisable.exc_value)
+                return
+        self._before(unraisable)
+
+
+_watch = _Watch()
 
 
 @contextmanager
-def lost_writes(name: str) -> Iterator[None]:
+def lost_writes(file: str, name: str) -> Iterator[None]:
     """Raise for writes that fail where Python can't raise: when h5py lets go of a dataset.
 
     HDF5 keeps small writes back until a dataset is closed. h5py closes datasets when they are
@@ -87,38 +129,27 @@ def lost_writes(name: str) -> Iterator[None]:
 
     Parameters
     ----------
+    file : str
+        From :func:`real_name`.
     name : str
-        The file's name, for the text.
+        What the text is to call the file.
 
     Raises
     ------
     StorageError
         If a write was lost meanwhile.
     """
-    lost: list[BaseException] = []
-    before = sys.unraisablehook
-
-    def note(unraisable: Any) -> None:
-        if "decrement id ref count" in str(unraisable.exc_value):
-            lost.append(unraisable.exc_value)
-        else:
-            before(unraisable)
-
-    sys.unraisablehook = note
+    lost = _watch.begin(file)
     try:
         yield
     except BaseException as error:
         if lost and not isinstance(error, StorageError):
-            raise _lost(lost[0], name) from error
+            raise _failed(lost[0], name, "writing the structure") from error
         raise
     finally:
-        sys.unraisablehook = before
+        _watch.end(file)
     if lost:
-        raise _lost(lost[0], name)
-
-
-def _lost(error: BaseException, name: str) -> StorageError:
-    return disk_error(error, name, "writing the structure") or _failed(error, name, "writing the structure")
+        raise _failed(lost[0], name, "writing the structure")
 
 
 class Hdf5Sink:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import h5py
-from h5py import h5p
+from h5py import h5f, h5p
 
 from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.sinks.hdf5 import translated
@@ -55,14 +55,35 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
         _refuse_existing(target)
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise TargetError(f"{target.parent} is read-only for you; choose another folder", kind=ErrorKind.PERMISSION)
+    if target.exists() and not os.access(target, os.W_OK):
+        raise TargetError(
+            f"{target} is write-protected; take the protection away (chmod u+w) to replace it",
+            kind=ErrorKind.PERMISSION,
+        )
+    _refuse_open_here(target)
     for file in (target, partial):
         _refuse_locked(file)
     return target
 
 
+def _refuse_open_here(target: Path) -> None:
+    """Refuse a file this process has open: what is written may be about to be read from it."""
+    if not target.exists():
+        return
+    for handle in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
+        name = os.fsdecode(h5f.get_name(handle))
+        if Path(name).exists() and target.samefile(name):
+            raise TargetError(f"{target} is open here; close it first, or write to another path", kind=ErrorKind.LOCKED)
+
+
 def partial_path(target: Path) -> Path:
     """Return where a write to `target` is prepared: beside it, so that renaming is atomic."""
     return target.with_name(target.name + ".partial")
+
+
+def leftover_path(target: Path) -> Path:
+    """Return where the partial file of an earlier, interrupted write is put while another one is made."""
+    return target.with_name(target.name + ".partial.old")
 
 
 def _refuse_existing(target: Path) -> None:
@@ -123,19 +144,32 @@ class StagedFile(h5py.File):  # type: ignore[misc]
     def __init__(self, target: Path, name: str, options: dict[str, Any]) -> None:
         self._name = name
         self._target = target
+        self._guard: int | None = None
         self.partial = partial_path(target)
         self.published = False
+        self.leftover = leftover_path(target) if self.partial.exists() else None
+        if self.leftover is not None:
+            self.partial.rename(self.leftover)
         try:
-            super().__init__(self.partial, "w", driver="nwbflow-write-through", **options)
-        except (ValueError, TypeError, KeyError) as error:
-            raise SettingsError(f"{name} can't be created with {options}: {error}", kind=ErrorKind.OPTION) from error
-        except PermissionError as error:
-            raise TargetError(f"{target.parent} can't be written: {error}", kind=ErrorKind.PERMISSION) from error
-        except OSError as error:
-            if "read-only" in str(error).lower():
-                raise TargetError(f"{target.parent} is read-only: {error}", kind=ErrorKind.PERMISSION) from error
-            with translated(str(self.partial), "creating the file"):
-                raise
+            super().__init__(self.partial, "x", driver="nwbflow-write-through", **options)
+        except BaseException as error:
+            self._put_leftover_back()
+            self._explain(error, options)
+            raise
+        self._made = self.partial.stat()
+
+    def _explain(self, error: BaseException, options: dict[str, Any]) -> None:
+        if isinstance(error, ValueError | TypeError | KeyError):
+            text = f"{self._name} can't be created with {options}: {error}"
+            raise SettingsError(text, kind=ErrorKind.OPTION) from error
+        if isinstance(error, PermissionError) or "read-only" in str(error).lower():
+            raise TargetError(f"{self._target.parent} can't be written: {error}", kind=ErrorKind.PERMISSION) from error
+        with translated(str(self.partial), "creating the file"):
+            raise error
+
+    def _put_leftover_back(self) -> None:
+        if self.leftover is not None and not self.partial.exists():
+            self.leftover.rename(self.partial)
 
     @property
     def filename(self) -> str:
@@ -165,13 +199,32 @@ class StagedFile(h5py.File):  # type: ignore[misc]
             if self:
                 self.flush()
                 self._mark_closed()
+            self._check_still_ours()
             _sync(self.partial, os.O_RDWR)
         if self._target.exists():
             self.partial.chmod(stat.S_IMODE(self._target.stat().st_mode))
         with translated(str(self._target), "putting the new file in place"):
+            self._check_still_ours()
             self.partial.rename(self._target)
-            self.published = True
+        self.published = True
+        self._let_go()
+        with translated(str(self._target.parent), "syncing the folder (the new file is in place)"):
             _sync(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+    def _check_still_ours(self) -> None:
+        """Refuse to publish what another write has put in the place of this one."""
+        try:
+            if self._guard is not None:
+                fcntl.flock(self._guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # HDF5 gives its lock up on closing
+            ours = os.path.samestat(self.partial.stat(), self._made)
+        except OSError as error:
+            ours = not isinstance(error, BlockingIOError | FileNotFoundError)  # else a file system without locks
+        if not ours:
+            raise TargetError(
+                f"{self.partial} was taken by another write to the same path while this one ran; "
+                "let one finish before the other begins",
+                kind=ErrorKind.LOCKED,
+            )
 
     def finish(self) -> None:
         """Bring everything to disk such that closing has nothing left to do there, and so can't fail.
@@ -186,6 +239,7 @@ class StagedFile(h5py.File):  # type: ignore[misc]
         """
         with translated(str(self.partial), "writing the last metadata"):
             self.flush()
+            self._guard = os.dup(self.id.get_vfd_handle())  # shares HDF5's lock, which must outlive its descriptor
             if not self.marked_while_open:
                 self._mark_closed()
                 _redirect(self)
@@ -204,9 +258,16 @@ class StagedFile(h5py.File):  # type: ignore[misc]
                 os.close(handle)
 
     def discard(self) -> None:
-        """Close and remove a partial file that holds nothing worth keeping."""
+        """Close and remove a partial file that holds nothing worth keeping; an earlier one comes back."""
         self.close()
+        self._let_go()
         self.partial.unlink(missing_ok=True)
+        self._put_leftover_back()
+
+    def _let_go(self) -> None:
+        if self._guard is not None:
+            os.close(self._guard)
+            self._guard = None
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -18,11 +18,10 @@ from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.data import raw
 from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
 from nwbflow.nwb.layouts import Wishes
-from nwbflow.nwb.reservations import request_of
 from nwbflow.nwb.session import EXPANDABLE, RulesLike
 from nwbflow.nwb.write import write
 from nwbflow.observe.hub import Progress
-from nwbflow.planning.memory import Plan, make_plan, parse_bytes
+from nwbflow.planning.memory import Plan, parse_bytes
 from nwbflow.planning.profiles import Profile, get_profile
 from nwbflow.planning.rules import Rules
 from nwbflow.sinks.staging import check_target, partial_path
@@ -206,13 +205,10 @@ def plan_raw(
     options = Options(
         wishes=wishes, workers=count_workers(workers), memory=parse_bytes(memory), verify=check_verify("stored")
     )
-    passage = Passage(target, options, lambda _: None)
+    passage = Passage(target, options, lambda _: None, target.parent)
     manager = pynwb.get_manager()
     root = manager.build(draft.nwbfile, source=str(target), root=True)
-    storages = passage.prepare(root, manager, lambda _: False, options, side_by_side=True)
-    plan = make_plan(
-        [request_of(s) for s in storages], workers=options.workers, memory=options.memory, concurrent_streams=True
-    )
+    passage.prepare(root, manager, lambda _: False, options, side_by_side=True)
     held = draft.nwbfile.acquisition[series.series_name]
     shape = tuple(held.data.shape)
     return ConversionPlan(
@@ -225,7 +221,7 @@ def plan_raw(
         seconds=shape[0] / series.rate,
         raw_bytes=int(np.prod(shape)) * held.data.dtype.itemsize,
         session_start_time=draft.nwbfile.session_start_time,
-        plan=plan,
+        plan=passage.plan,
         notes=(*draft.notes, *passage.notes),
     )
 
