@@ -35,7 +35,6 @@ class ErrorKind(StrEnum):
     LENGTH = "length"
     EXHAUSTED = "exhausted"
     SHARED = "shared"
-    RAISED = "raised"
     BOUNDS = "bounds"
     CLOSED = "closed"
     EXISTS = "exists"

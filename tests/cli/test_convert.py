@@ -289,6 +289,10 @@ WRONG = [
     (("--dtype", "int12"), "--dtype 'int12' is no type of a recording"),
     (("--dtype", "complex64"), "is no type of a recording"),
     (("--dtype", "float16"), "is no type of a recording"),
+    *[
+        (("--dtype", nonsense), f"--dtype '{nonsense}' is no type of a recording")
+        for nonsense in ("i2,i2", "i2,,i2", "(2,i2", "99999999999i2", "2i2", "O", "S4", "M8[s]", "c16", "")
+    ],
     (("--rate", "0"), "--rate 0.0: give samples per second"),
     (("--rate", "nan"), "give samples per second"),
     (("--channels", "0"), "--channels 0: give at least 1"),

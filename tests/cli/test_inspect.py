@@ -93,3 +93,22 @@ def test_names_in_a_file_can_not_move_the_cursor(tmp_path, nwbflow):
     assert done.code == 0
     assert "\x1b" not in done.out
     assert "a?[2Jb" in done.out
+
+
+@pytest.mark.requirement("T3")
+def test_a_partial_that_cant_be_read_in_part_is_not_called_complete(tmp_path, nwbflow):
+    path = tmp_path / "a.nwb.partial"
+    with h5py.File(path, "w") as file:
+        file["whole"] = np.arange(5)
+        file["damaged"] = np.arange(5)
+        header = h5py.h5o.get_info(file["damaged"].id).addr
+    whole = nwbflow("inspect", path)
+    assert "All its datasets are complete" in whole.out
+    content = bytearray(path.read_bytes())
+    content[header : header + 16] = b"\xff" * 16
+    path.write_bytes(content)
+    done = nwbflow("inspect", path)
+    assert done.code == 0
+    assert "can't be read: /damaged" in done.out
+    assert "All its datasets are complete" not in done.out
+    assert "Not all of it can be read" in done.out

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nwbflow.encoding.shuffle import shuffle, unshuffle
+from nwbflow.encoding.shuffle import shuffle
 
 
 def by_definition(data, itemsize):
@@ -20,6 +20,13 @@ def by_definition(data, itemsize):
 @given(data=st.binary(max_size=400), itemsize=st.integers(1, 17))
 def test_is_the_definition_whatever_the_length(data, itemsize):
     assert bytes(shuffle(data, itemsize)) == by_definition(data, itemsize)
+
+
+def unshuffle(data, itemsize):
+    source = np.frombuffer(data, np.uint8)
+    whole = source.size // itemsize * itemsize
+    elements = np.ascontiguousarray(source[:whole].reshape(itemsize, -1).T) if whole else source[:0]
+    return elements.tobytes() + source[whole:].tobytes()
 
 
 @given(data=st.binary(max_size=400), itemsize=st.integers(1, 17))

@@ -248,6 +248,35 @@ def test_overlaps_are_not_counted_twice(tmp_path):
     assert seen.of(ChunkStored)[-1].raw_done <= DATA.nbytes
 
 
+@pytest.mark.requirement("M1", "W8")
+@pytest.mark.parametrize("chunk", [400, 1000, 1700, 4000])
+@pytest.mark.parametrize("maxshape", [(4000, 8), (None, 8)])
+def test_overlaps_do_not_hide_what_was_never_given(chunk, maxshape, tmp_path):
+    """The same rows four times, and the last row so that all of the length is claimed."""
+    given = [(np.s_[0:1000, :], DATA[:1000])] * 4 + [(np.s_[3999:4000, :], DATA[-1:])]
+    wrapper = nwbflow.DataIO(support.Pieces(given, maxshape, "i2"), codec="gzip", chunks=(chunk, 8))
+    receipt = support.write_array(tmp_path / "x.h5", wrapper)
+    missing = 2999 * 8
+    unwritten = receipt.datasets[0].unwritten
+    if chunk in (400, 1000):
+        assert unwritten >= missing - (0 if chunk == 1000 else 200 * 8)
+    assert 0 <= unwritten <= missing
+
+
+@pytest.mark.requirement("M1")
+@pytest.mark.parametrize("order", ["forwards", "backwards", "shuffled"])
+def test_without_overlaps_what_was_never_given_is_counted_exactly(order, tmp_path):
+    places = support.cut(DATA.shape, (150, 3))
+    rng = np.random.default_rng(1)
+    kept = [place for place in places if rng.random() < 0.7]
+    {"forwards": lambda: None, "backwards": kept.reverse, "shuffled": lambda: rng.shuffle(kept)}[order]()
+    wrapper = nwbflow.DataIO(
+        support.Pieces([(p, DATA[p]) for p in kept], DATA.shape, "i2"), codec="gzip", chunks=(400, 4)
+    )
+    receipt = support.write_array(tmp_path / "x.h5", wrapper)
+    assert receipt.datasets[0].unwritten == DATA.size - sum(DATA[p].size for p in kept)
+
+
 @pytest.mark.requirement("M1")
 def test_elements_never_given_are_counted(tmp_path):
     given = [(np.s_[0:1000, :], DATA[:1000]), (np.s_[3000:3001, :], DATA[:1])]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import dask.array
 import h5py
 import numpy as np
 import pytest
@@ -85,6 +86,42 @@ def used_up(make):
         return data
 
     return used
+
+
+class OwnIterator:
+    """An iterator that can be neither hashed nor told from an empty one."""
+
+    __hash__ = None
+
+    def __init__(self, items):
+        self.items = iter(items)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.items)
+
+    def __eq__(self, other):
+        return True
+
+
+def wrapped_anew(make):
+    """Write an iterator once, to another file, and hand it out in new wrappers."""
+
+    def used(folder):
+        iterator = make()
+        first, second = (nwbflow.blocks(iterator, shape=(None, 3), dtype="int32") for _ in range(2))
+        support.write_nwb(support.session(first=first), folder.parent / "earlier.nwb")
+        return second
+
+    return used
+
+
+def spent(folder):
+    generator = (ready((2, 3)) for _ in range(2))
+    list(generator)
+    return nwbflow.blocks(generator, shape=(None, 3), dtype="int32")
 
 
 def raising(error):
@@ -218,7 +255,26 @@ CASES = {
     "1, 2, 3.7 buffered": Case(
         SourceError, Kind.LOSSY, ("3.7", "(3,)"), listed(*[1, 2, 3, 3.7], buffer_size=2, dtype=np.dtype("int64"))
     ),
-    "1, 2, 3.7 in a list": Case(SourceError, Kind.LOSSY, (NAME, "3.7 at (2,)", "float64"), lambda _: [1, 2, 3.7]),
+    **{
+        f"{why} in a list": Case(
+            SourceError, Kind.LOSSY, (NAME, f"{value} at {place}", f"dtype='{better}'"), lambda _, data=data: data)
+        for why, data, value, place, better in [
+            ("1, 2, 3.7", [1, 2, 3.7], 3.7, (2,), "float64"),
+            ("True, 2, 3", [True, 2, 3], 2, (1,), "int64"),
+            ("True, 2, 3 in rows", [[True, False], [2, 3]], 2, (1, 0), "int64"),
+            ("1e300 after float32", [np.float32(1), 1e300], 1e300, (1,), "float64"),
+            ("300 after int8", [np.int8(1), 300], 300, (1,), "int64"),
+            ("int16 row after int8", [np.array([1, 2], "i1"), np.array([300, 1], "i2")], 300, (1, 0), "int64"),
+            ("2**63", [2**63], 2**63, (0,), "uint64"),
+            ("0, 2**63", [0, 2**63], 2**63, (1,), "uint64"),
+            ("-1, 2**63", [-1, 2**63], 2**63, (1,), "float64"),
+            ("-1 after uint64", [np.uint64(1), -1], -1, (1,), "int64"),
+            ("2**64", [1, 2**64], 2**64, (1,), "float64"),
+            ("2**53 + 1 after 0.5", [0.5, 2**53 + 1], 2**53 + 1, (1,), "float64"),
+            ("NaN after 1", [1, float("nan")], "nan", (1,), "float64"),
+        ]
+    },
+    "True, 2, 3 in a wrapped list": Case(SourceError, Kind.LOSSY, (NAME, "2 at (1,)", "int64"), wrapped([True, 2, 3])),
     "3.7 into int16": Case(SourceError, Kind.LOSSY, (*LOSSY, "3.7", "(3,)"), blocks([1, 2, 3], [3.7])),
     "70000 into int16": Case(SourceError, Kind.LOSSY, (NAME, "70000", "(1, 1)", "int32"), blocks(
         np.zeros((1, 2), "i4"), np.array([[1, 70_000]], "i4"), shape=(None, 2))),
@@ -246,6 +302,10 @@ CASES = {
         ready(3), mask=[0, 1, 0])),
     "masked block": Case(SourceError, Kind.LOSSY, (NAME, "block 1", "row 3", "masked", "filled"), blocks(
         [1, 2, 3], np.ma.masked_array([1, 2], mask=[0, 1]))),
+    "masked slice": Case(SourceError, Kind.LOSSY, (NAME, "[0:", "masked", "filled"), wrapped(
+        support.Sliceable(np.ma.masked_array(ready(100), mask=np.arange(100) == 7)), codec="gzip")),
+    "masked dask array": Case(SourceError, Kind.LOSSY, (NAME, "[0:", "masked", "filled"), wrapped(
+        dask.array.ma.masked_equal(dask.array.arange(100, chunks=10), 7), codec="gzip")),
     "masked chunk": Case(SourceError, Kind.LOSSY, (NAME, "masked", "filled"), pieces(
         (np.s_[0:1], np.ma.masked_array(ready((1, 4)), mask=[[0, 1, 0, 0]])))),
     # shapes
@@ -296,6 +356,11 @@ CASES = {
     # iterators used twice
     "blocks used up": Case(SourceError, Kind.EXHAUSTED, (NAME, "used up", "new one"), used_up(
         blocks(ready((2, 3)), shape=(None, 3)))),
+    "generator used up elsewhere": Case(SourceError, Kind.EXHAUSTED, (NAME, "used up", "new one"), spent),
+    "generator used up, wrapped anew": Case(SourceError, Kind.EXHAUSTED, (NAME, "used up", "new one"), (
+        wrapped_anew(lambda: (ready((2, 3)) for _ in range(2))))),
+    "iterator used up, wrapped anew": Case(SourceError, Kind.EXHAUSTED, (NAME, "used up", "new one"), (
+        wrapped_anew(lambda: OwnIterator([ready((2, 3))] * 2)))),
     "rows used up, length unknown": Case(SourceError, Kind.EXHAUSTED, (NAME, "used up", "new one"), used_up(
         listed(ready(3), ready(3), buffer_size=2))),
     "rows used up, length known": Case(SourceError, Kind.EXHAUSTED, (NAME, "used up", "new one"), used_up(

@@ -52,6 +52,11 @@ GOOD = {
     "blocks of zero columns": (blocks(ready((5, 0)), shape=(None, 0), dtype="i4"), ready((5, 0))),
     "raw file of no bytes": (empty_raw, ready((0, 4), "i2")),
     "whole numbers, one written as a float": (lambda _: [1, 2, 3.0], np.array([1, 2, 3])),
+    "large whole numbers, one written as a float": (lambda _: [2**53 + 1, 1.0], np.array([2**53 + 1, 1])),
+    "uint64 among others": (lambda _: [np.uint64(2**63), 1], np.array([2**63, 1], "u8")),
+    "a large power of two after a float": (lambda _: [1.0, 2**70], np.array([1, 2.0**70])),
+    "NaN after float32": (lambda _: [np.float32(1), float("nan")], np.array([1, np.nan])),
+    "an empty generator": (lambda _: nwbflow.blocks((x for x in ()), shape=(None, 4), dtype="i4"), ready((0, 4))),
     "a buffer used again and again": (
         lambda _: nwbflow.blocks(reused_buffer(), shape=(None, 3), dtype="i4"),
         np.concatenate([b.copy() for b in reused_buffer()]),

@@ -139,7 +139,9 @@ def _print_progress(report: FileReport, console: Console) -> None:
         lines = [line for d in report.datasets if (line := _reached(d))]
         for line in lines:
             say(console, "  " + line)
-        if not lines:
+        if report.problems:
+            say(console, "  Not all of it can be read, so how complete it is can't be told.")
+        elif not lines:
             say(console, "  All its datasets are complete as far as the file can tell.")
         return
     for dataset in report.datasets:

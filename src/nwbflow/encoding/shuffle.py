@@ -56,19 +56,3 @@ def _split_words(words: Array, planes: Array) -> None:
         for index in range(1, len(planes)):
             part = np.right_shift(block, 8 * index, out=shifted[: block.size])
             np.copyto(planes[index, start : start + _BLOCK], part, casting="unsafe")
-
-
-def unshuffle(data: Buffer, itemsize: int) -> bytes:
-    """Reverse :func:`shuffle`.
-
-    Parameters
-    ----------
-    data : bytes-like
-        What :func:`shuffle` returned.
-    itemsize : int
-        Bytes of one element.
-    """
-    source = np.frombuffer(data, np.uint8)
-    whole = source.size // itemsize * itemsize
-    elements = np.ascontiguousarray(source[:whole].reshape(itemsize, -1).T) if whole else source[:0]
-    return elements.tobytes() + source[whole:].tobytes()

@@ -10,7 +10,7 @@ from nwbflow.engine.cast import exact
 from nwbflow.engine.chunks import blank
 from nwbflow.engine.job import Job
 from nwbflow.errors import ErrorKind, SourceError
-from nwbflow.model.data import Array, Block, Stream
+from nwbflow.model.data import Array, Block, Region, Stream
 from nwbflow.model.layout import MaxShape, Shape
 from nwbflow.planning.grid import overlapping
 
@@ -19,6 +19,13 @@ from nwbflow.planning.grid import overlapping
 class _Open:
     array: Array
     filled: int = 0
+
+
+@dataclass(slots=True)
+class _Covered:
+    low: Shape
+    high: Shape
+    count: int = 0
 
 
 class Assembler:
@@ -34,6 +41,14 @@ class Assembler:
         Its data must be a stream.
     reload : callable
         Returns the elements of the stored chunk at an offset, or ``None`` if none is stored.
+
+    Attributes
+    ----------
+    bounds : tuple of int
+        How far the data reach on every axis, in elements.
+    delivered : int
+        Elements covered, exactly where blocks of one chunk don't overlap. Where they do, the most that can
+        be: as many as arrived for a chunk, but no more than the smallest rectangle around them holds.
     """
 
     def __init__(self, job: Job, reload: Callable[[tuple[int, ...]], Array | None]) -> None:
@@ -46,6 +61,7 @@ class Assembler:
         self._room = max(1, job.open_bytes // max(1, job.layout.chunk_bytes))
         self._reload = reload
         self._open: dict[tuple[int, ...], _Open] = {}
+        self._covered: dict[tuple[int, ...], _Covered] = {}
         self.bounds: Shape = (0,) * len(self._chunks)
         self.delivered = 0
 
@@ -54,7 +70,6 @@ class Assembler:
         self._check(block)
         data = exact(block.data, self._layout.dtype, name=self._name, offset=block.offset)
         self.extend(tuple(o + n for o, n in zip(block.offset, data.shape, strict=True)))
-        self.delivered += data.size
         for offset, in_block, in_chunk in overlapping(block.offset, data.shape, self._chunks):
             chunk = self._open.get(offset)
             if chunk is None:
@@ -62,6 +77,7 @@ class Assembler:
             part = data[in_block]
             chunk.array[in_chunk] = part
             chunk.filled += part.size
+            self._count(offset, in_chunk, part.size)
             if chunk.filled >= math.prod(self.lengths(offset, self._limit)):
                 yield offset, self._take(offset)
             elif len(self._open) > self._room:
@@ -80,6 +96,14 @@ class Assembler:
     def lengths(self, offset: tuple[int, ...], limit: MaxShape) -> Shape:
         """Return how much of the chunk at `offset` lies inside `limit`."""
         return tuple(c if n is None else min(c, n - o) for o, c, n in zip(offset, self._chunks, limit, strict=True))
+
+    def _count(self, offset: tuple[int, ...], place: Region, size: int) -> None:
+        low, high = tuple(s.start for s in place), tuple(s.stop for s in place)
+        known = self._covered.setdefault(offset, _Covered(low, high))
+        known.low, known.high = tuple(map(min, known.low, low)), tuple(map(max, known.high, high))
+        count = min(known.count + size, math.prod(b - a for a, b in zip(known.low, known.high, strict=True)))
+        self.delivered += count - known.count
+        known.count = count
 
     def _take(self, offset: tuple[int, ...]) -> Array:
         # beyond the bounds there is nothing but fill value, which is added again when encoding

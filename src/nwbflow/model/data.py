@@ -90,11 +90,6 @@ class Stream(Protocol):
         """Type of the elements."""
         ...
 
-    @property
-    def sparse(self) -> bool:
-        """Whether elements may stay unwritten (they read as the fill value)."""
-        ...
-
     def __iter__(self) -> Iterator[Block | Scatter]:
         """Start the one pass."""
         ...

@@ -28,7 +28,7 @@ class DatasetReceipt:
         ``"nwbflow"`` (in parallel, outside HDF5), ``"HDF5"`` (its own filters, one thread)
         or ``"none"`` (no filters).
     unwritten : int
-        Elements no block ever covered; they read as the fill value.
+        Elements no block ever covered, at least; they read as the fill value. Exact unless blocks overlap.
     crc32 : int
         CRC-32 over the stored chunks' CRC-32 values in storage order.
     """

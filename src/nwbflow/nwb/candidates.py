@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +15,14 @@ from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
 from hdmf.data_utils import AbstractDataChunkIterator, GenericDataChunkIterator
 from hdmf.data_utils import DataIO as HdmfDataIO
 
+from nwbflow.engine.cast import exact
 from nwbflow.errors import ErrorKind, SourceError
-from nwbflow.model.data import Source, Stream
+from nwbflow.model.data import Array, Source, Stream
 from nwbflow.nwb.data import BlocksData, DataIO, SourceData
 from nwbflow.nwb.iterators import IteratorStream
 from nwbflow.planning.chunks import SeriesKind
 from nwbflow.sources.arrays import as_source
+from nwbflow.sources.checks import refuse_masked
 
 # HDMF's names that numpy doesn't have, or reads as another size
 # (https://hdmf-schema-language.readthedocs.io/en/latest/description.html#dtype)
@@ -148,6 +152,8 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
         )
     if isinstance(data, h5py.Dataset) and not isinstance(wrapper, DataIO):
         return None  # linked or copied as it is
+    if isinstance(data, list | tuple):
+        data = _as_numbers(data, builder.dtype, name)
     dtype = _stored_type(builder.dtype, data, name)
     supply = None if dtype is None else _supply(data, name)
     if dtype is None or supply is None:
@@ -173,11 +179,6 @@ def _stored_type(declared: Any, data: Any, name: str) -> np.dtype[Any] | None:
     """Return the numeric type HDMF would store, or ``None`` if it is none of ours."""
     if isinstance(data, AbstractDataChunkIterator):
         found = declared if declared is not None else data.dtype
-    elif isinstance(data, list | tuple):
-        array = _as_numbers(data, name)
-        if array is None:
-            return None
-        found = declared if declared is not None else array.dtype
     elif hasattr(data, "dtype") and hasattr(data, "shape"):
         if not isinstance(declared, str) and np.dtype(data.dtype).kind in "mM":
             raise SourceError(
@@ -190,6 +191,11 @@ def _stored_type(declared: Any, data: Any, name: str) -> np.dtype[Any] | None:
         found = declared if declared is not None else _native(data)
     else:
         return None
+    return _numeric(found)
+
+
+def _numeric(found: Any) -> np.dtype[Any] | None:
+    """Return what HDMF or a user calls a type as one of numbers that are ours, else ``None``."""
     try:
         dtype: np.dtype[Any] = np.dtype(_HDMF_TYPES.get(found, found) if isinstance(found, str) else found)
     except TypeError:
@@ -203,10 +209,10 @@ def _native(data: Any) -> np.dtype[Any]:
     return dtype if data.shape[0] == 0 else dtype.newbyteorder("=")
 
 
-def _as_numbers(data: Sequence[Any], name: str) -> np.ndarray[Any, np.dtype[Any]] | None:
-    """Return a list as an array, or ``None`` if it holds no numbers.
+def _as_numbers(data: Sequence[Any], declared: Any, name: str) -> Array | None:
+    """Return a list as an array of the type HDMF would store, or ``None`` if it holds no numbers.
 
-    HDMF takes the type of the first element for all: 1, 2, 3.7 would be stored as 1, 2, 3.
+    HDMF takes the type of the first element for all: True, 2, 3 would be stored as True, True, True.
     """
     first = data
     while isinstance(first, list | tuple) and first:
@@ -220,35 +226,52 @@ def _as_numbers(data: Sequence[Any], name: str) -> np.ndarray[Any, np.dtype[Any]
             f"{name}: the list has rows of different lengths ({error}); make them equal, or use an indexed column",
             kind=ErrorKind.SHAPE,
         ) from error
-    if array.dtype.kind not in _NUMBERS:
+    dtype = _numeric(declared if declared is not None else HDF5IO.get_type(data))
+    if dtype is None:
         return None
-    as_first = np.asarray(HDF5IO.get_type(data)(0) if len(array) else 0).dtype
-    if as_first.kind not in "iu" or array.dtype.kind != "f":
-        return array
-    broken = np.argwhere((array != np.trunc(array)) | (np.abs(array) >= 2.0**53))
-    if len(broken):
-        place = tuple(int(i) for i in broken[0])
-        raise SourceError(
-            f"{name}: a list that begins with whole numbers has the value {array[place]} "
-            f"at {place}, which would be cut to a whole number; pass numpy.asarray(data, dtype='float64')",
-            kind=ErrorKind.LOSSY,
-        )
-    return array.astype(as_first)
+    rounded = array.dtype.kind == "f" and bool((np.abs(array) >= 2.0**53).any())
+    if array.dtype.kind in _NUMBERS and not rounded:
+        with suppress(SourceError):
+            return exact(array, dtype, name=name, offset=(0,) * array.ndim)
+    # numpy rounds large integers among others, or gives up on them
+    return _from_objects(np.array(data, dtype=object), dtype, name)
+
+
+def _from_objects(given: Array, dtype: np.dtype[Any], name: str) -> Array | None:
+    """Do the rest of :func:`_as_numbers` one Python number at a time: slow, but exact, and it names the place."""
+    values = [v.item() if isinstance(v, np.generic) else v for v in given.flat]
+    if not all(isinstance(value, int | float | np.longdouble) for value in values):
+        return None
+    lost = next((at for at, value in enumerate(values) if not _holds(dtype, value)), None)
+    if lost is None:
+        return given.astype(dtype)
+    place = tuple(int(i) for i in np.unravel_index(lost, given.shape))
+    wider = ("int64", "uint64") if all(isinstance(value, int) for value in values) else ()
+    fits = (kind for kind in wider if all(_holds(np.dtype(kind), value) for value in values))
+    raise SourceError(
+        f"{name}: a list is stored with the type of its first element, {dtype}, which can't hold the value "
+        f"{values[lost]} at {place} without loss; pass numpy.asarray(data, dtype='{next(fits, 'float64')}')",
+        kind=ErrorKind.LOSSY,
+    )
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            kept = dtype.type(value).item()
+    except (OverflowError, ValueError):  # too large, not finite
+        return False
+    return bool(kept == value) or (math.isnan(kept) and math.isnan(value))
 
 
 def _supply(data: Any, name: str) -> Source | Stream | None:
-    if np.ma.is_masked(data):
-        raise SourceError(
-            f"{name}: masked elements can't be stored: fill them first (data.filled(value))", kind=ErrorKind.LOSSY
-        )
+    refuse_masked(data, f"{name}: its data")
     if isinstance(data, SourceData):
         return data.source
     if isinstance(data, BlocksData):
         return data.stream
     if isinstance(data, AbstractDataChunkIterator):
         return IteratorStream(data) if data.maxshape is not None else None
-    if isinstance(data, list | tuple):
-        return as_source(np.asarray(data))
     try:
         return as_source(data)
     except (ValueError, TypeError, AttributeError) as error:

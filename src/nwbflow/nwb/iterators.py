@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,9 +12,7 @@ from hdmf.data_utils import AbstractDataChunkIterator, DataChunk, DataChunkItera
 from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Block, Scatter
 from nwbflow.model.layout import MaxShape, Shape
-
-_drained: weakref.WeakSet[AbstractDataChunkIterator] = weakref.WeakSet()
-# Iterators of unknown length say nothing when they are used up, so it is noted here.
+from nwbflow.sources.checks import is_first_pass, refuse_masked
 
 
 class IteratorStream:
@@ -56,18 +52,10 @@ class IteratorStream:
         chunks = self._iterator.recommended_chunk_shape()
         return None if chunks is None else tuple(int(n) for n in chunks)
 
-    @property
-    def sparse(self) -> bool:
-        """Whether elements may stay unwritten."""
-        return not isinstance(self._iterator, GenericDataChunkIterator)
-
     def __iter__(self) -> Iterator[Block | Scatter]:
         """Pass over the iterator once."""
         delivered, reached = 0, [0] * len(self._maxshape)
-        again = False
-        with contextlib.suppress(TypeError):  # one that defines equality only can't be noted
-            again = self._iterator in _drained
-            _drained.add(self._iterator)
+        again = not is_first_pass(self._iterator)
         for number, chunk in enumerate(self._iterator):
             block = as_block(chunk, self._maxshape, f"chunk {number}")
             ends = _ends(block)
@@ -115,11 +103,7 @@ def as_block(chunk: DataChunk, maxshape: MaxShape, what: str) -> Block | Scatter
     SourceError
         If data and selection differ in size, or the selection is out of bounds.
     """
-    if np.ma.is_masked(chunk.data):
-        raise SourceError(
-            f"{what} at {chunk.selection} has masked elements, which can't be stored: fill them first (.filled(value))",
-            kind=ErrorKind.LOSSY,
-        )
+    refuse_masked(chunk.data, f"{what} at {chunk.selection}")
     data = np.asarray(chunk.data)
     selection = chunk.selection
     if isinstance(selection, np.ndarray) and selection.dtype == bool and selection.ndim == len(maxshape) > 1:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import resource
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -287,7 +290,19 @@ def abandon(file: h5py.File) -> None:
     """
     if file:
         _redirect(file)
-        file.close()
+        with _no_size_limit():
+            file.close()
+
+
+@contextlib.contextmanager
+def _no_size_limit() -> Iterator[None]:
+    """Lift a limit on file sizes (``ulimit -f``): it holds for files in memory too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _redirect(file: h5py.File) -> None:

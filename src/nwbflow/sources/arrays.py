@@ -14,6 +14,10 @@ import numpy as np
 from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Array, Region
 from nwbflow.model.layout import MaxShape, Shape
+from nwbflow.sources.checks import refuse_masked
+
+_FRESH = ("h5py", "zarr", "dask")  # packages whose slices are arrays of their own, never a buffer used again
+_SAMPLE = 4096
 
 
 class Sliceable(Protocol):
@@ -74,7 +78,7 @@ class SliceSource:
     Raises
     ------
     SourceError
-        When reading if the array gives another shape than asked for, or is closed.
+        When reading if the array gives another shape than asked for or masked elements, or is closed.
     """
 
     in_memory = False
@@ -83,6 +87,7 @@ class SliceSource:
         self._array = array
         self._shape = tuple(int(n) for n in array.shape)
         self._dtype: np.dtype[Any] = np.dtype(array.dtype)
+        self._package = type(array).__module__.partition(".")[0]
 
     @property
     def shape(self) -> Shape:
@@ -95,13 +100,17 @@ class SliceSource:
         return self._dtype
 
     def read(self, region: Region, /) -> Array:
-        """Return the elements of `region` as a numpy array."""
+        """Return the elements of `region` as a numpy array that nobody else writes to."""
         if isinstance(self._array, h5py.Dataset) and not self._array:
             raise SourceError(
                 f"the h5py dataset was closed before {show_region(region)} was read; keep its file open",
                 kind=ErrorKind.CLOSED,
             )
-        block = np.asarray(self._array[region])
+        given = self._array[region]
+        if self._package == "dask":
+            given = given.compute()  # numpy would drop the mask
+        refuse_masked(given, show_region(region))
+        block = np.asarray(given)
         wanted = tuple(s.stop - s.start for s in region)
         if block.shape != wanted:
             raise SourceError(
@@ -109,7 +118,8 @@ class SliceSource:
                 "the source changed or slices differently from numpy",
                 kind=ErrorKind.SHAPE,
             )
-        return block
+        # it is still being encoded when the next one is read, perhaps into the same buffer
+        return block if self._package in _FRESH and block.flags.owndata else block.copy()
 
 
 class RawSource:
@@ -118,7 +128,7 @@ class RawSource:
     Parameters
     ----------
     path : str or pathlib.Path
-        The file.
+        The file; where the working folder goes later doesn't matter.
     dtype : numpy.dtype
         Type of the elements, byte order included (``"<i2"``).
     shape : tuple of int
@@ -135,7 +145,7 @@ class RawSource:
     in_memory = False
 
     def __init__(self, path: str | Path, *, dtype: np.dtype[Any], shape: Shape, offset: int = 0) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self.offset = offset
         self._dtype: np.dtype[Any] = np.dtype(dtype)
         self._shape = shape
@@ -207,7 +217,7 @@ def fit_shape(path: str | Path, *, dtype: np.dtype[Any], shape: MaxShape, offset
     SourceError
         If the file is missing, shorter or longer than declared, or no whole number of samples.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     if not path.is_file():
         raise SourceError(f"{path}: no such file, or not a regular one", kind=ErrorKind.MISSING)
     if not shape or any(n is None for n in shape[1:]) or any(n is not None and n < 0 for n in shape) or offset < 0:
@@ -244,9 +254,10 @@ def as_source(data: Array | Sliceable) -> ArraySource | SliceSource | RawSource:
     """Return the best source for an array-like: views for arrays, bounded reads for memmaps.
 
     A memmap straight on its file is read with plain reads: mapped pages would count as
-    this process's memory, so a large recording would look like a memory leak.
+    this process's memory, so a large recording would look like a memory leak. If another file
+    has taken its name meanwhile, or none has it, the map is what is left.
     """
-    if isinstance(data, np.memmap) and _maps_file(data):
+    if isinstance(data, np.memmap) and _maps_file(data) and _file_is_there(data):
         return RawSource(str(data.filename), dtype=data.dtype, shape=tuple(data.shape), offset=int(data.offset))
     if isinstance(data, np.ndarray):
         return ArraySource(np.asarray(data))
@@ -258,3 +269,20 @@ def _maps_file(data: np.memmap[Any, np.dtype[Any]]) -> bool:
     base: Any = data.base
     plain = isinstance(base, mmap.mmap) and data.flags.c_contiguous and not data.dtype.hasobject
     return bool(plain and data.mode != "c" and data.filename is not None and data.ndim > 0)
+
+
+def _file_is_there(data: np.memmap[Any, np.dtype[Any]]) -> bool:
+    """Return whether the file of the map's name is the one mapped, judged by its size and a sample of its bytes."""
+    mapped: Any = data.base
+    size, start, count = mapped.size(), int(data.offset), data.nbytes
+    if size < start + count:
+        return True  # cut off: touching the map would kill the process, a plain read says what happened
+    view = np.asarray(data).reshape(-1).view(np.uint8)
+    try:
+        with Path(str(data.filename)).open("rb") as file:
+            return os.fstat(file.fileno()).st_size == size and all(
+                os.pread(file.fileno(), _SAMPLE, start + at)[: count - at] == bytes(view[at : at + _SAMPLE])
+                for at in (0, max(0, count - _SAMPLE))
+            )
+    except OSError:
+        return False

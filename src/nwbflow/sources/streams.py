@@ -10,6 +10,7 @@ import numpy as np
 from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Array, Block
 from nwbflow.model.layout import MaxShape
+from nwbflow.sources.checks import is_first_pass, refuse_masked
 
 
 class BlockStream:
@@ -31,8 +32,6 @@ class BlockStream:
         While iterating: a block of another rank or width, ragged rows, no numbers, more or
         fewer rows than promised, or an iterator that was used up before.
     """
-
-    sparse = False
 
     def __init__(self, blocks: Iterable[Any], *, maxshape: MaxShape, dtype: np.dtype[Any]) -> None:
         if not maxshape or any(n is None for n in maxshape[1:]):
@@ -62,7 +61,7 @@ class BlockStream:
     def __iter__(self) -> Iterator[Block]:
         """Pass over the blocks once."""
         iterator = iter(self._blocks)
-        if self._used and iterator is self._blocks:
+        if iterator is self._blocks and (not is_first_pass(iterator) or self._used):
             raise SourceError(
                 "this iterator was used up by an earlier write and has nothing more to give; make a new one",
                 kind=ErrorKind.EXHAUSTED,
@@ -89,11 +88,7 @@ class BlockStream:
             data = np.asarray(item)
         except ValueError as error:
             raise SourceError(f"{where} has rows of different lengths: {error}", kind=ErrorKind.SHAPE) from error
-        if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
-            raise SourceError(
-                f"{where} has masked elements, which can't be stored: fill them first (.filled(value))",
-                kind=ErrorKind.LOSSY,
-            )
+        refuse_masked(item, where)
         if data.shape[1:] != self._maxshape[1:] or data.ndim != len(self._maxshape):
             raise SourceError(
                 f"{where} has shape {data.shape}, expected (k, {', '.join(map(str, self._maxshape[1:]))}): "

@@ -246,7 +246,7 @@ def _element(dtype: str) -> np.dtype[Any]:
     """Parse a type of numbers that NWB can hold."""
     try:
         element: np.dtype[Any] = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # numpy evaluates text with commas and brackets
         element = np.dtype("O")
     if element.kind not in "iuf" or element.itemsize > 8 or element == np.float16 or element.shape:
         raise SettingsError(
