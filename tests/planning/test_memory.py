@@ -25,14 +25,14 @@ from nwbflow.planning.memory import (
 MB = 10**6
 
 
-def request(name="/a", shape=(300_000, 384), chunks=(78125, 64), feed=Feed.READ, dtype="int16", maxshape=None, block=0):
+def request(name="/a", shape=(300_000, 384), chunks=(78125, 64), feed=Feed.READ, dtype="int16", maxshape=None):
     layout = Layout(shape=shape, maxshape=maxshape or shape, dtype=np.dtype(dtype), chunks=chunks)
-    return Request(name=name, layout=layout, feed=feed, block_bytes=block)
+    return Request(name=name, layout=layout, feed=feed)
 
 
-def stream(name="/s", chunks=(78125, 64), block=MB, width=384):
+def stream(name="/s", chunks=(78125, 64), width=384):
     shape, maxshape = (0, width), (None, width)
-    return request(name, shape=shape, maxshape=maxshape, chunks=chunks, feed=Feed.STREAM, block=block)
+    return request(name, shape=shape, maxshape=maxshape, chunks=chunks, feed=Feed.STREAM)
 
 
 def plan(*requests, memory=10**9, workers=2, side_by_side=True):
@@ -116,25 +116,25 @@ def test_sources_to_be_read_add_their_bands():
 
 
 @pytest.mark.requirement("W4")
-def test_streams_add_a_row_of_open_chunks_and_a_block():
+def test_streams_add_a_row_of_open_chunks():
     (one,) = plan(stream()).datasets
     assert (one.chunks_total, one.band_bytes) == (None, 0)
-    assert one.peak_bytes == 180 * MB + 6 * 10 * MB + MB
+    assert one.peak_bytes == 180 * MB + 6 * 10 * MB
 
 
 @pytest.mark.requirement("W4")
 def test_datasets_follow_each_other_but_streams_side_by_side_add_up():
     both = (stream("/s"), stream("/t", chunks=(39062, 64)))
-    open_rows = 60 * MB + 6 * 39062 * 128 + 2 * MB
+    open_rows = 60 * MB + 6 * 39062 * 128
     assert plan(*both).peak_bytes == 180 * MB + open_rows
-    assert plan(*both, side_by_side=False).peak_bytes == 241 * MB
+    assert plan(*both, side_by_side=False).peak_bytes == 240 * MB
     assert plan(request(), *both).peak_bytes == 360 * MB
 
 
 def test_streams_side_by_side_share_what_is_in_flight():
     # One chunk of 10 MB that is all there is, and a stream of small chunks: six in flight in all.
     large = request("/l", shape=(78125, 64), feed=Feed.STREAM)
-    small = stream("/t", chunks=(7812, 64), width=64, block=0)
+    small = stream("/t", chunks=(7812, 64), width=64)
     open_rows = 10 * MB + 7812 * 128
     assert plan(large, small).peak_bytes == open_rows + 3 * (10 * MB + 5 * 7812 * 128)
 
@@ -187,14 +187,8 @@ def test_chunks_in_flight_then_bands_give_way_before_a_refusal(memory, in_flight
         (
             [stream("/a"), stream("/b", chunks=(7812, 64))],
             64,
-            "/a and 1 more filled side by side with it need 98 MB at least (chunks of 10.0 MB in rows of 6, one in "
-            "flight, blocks of 1.0 MB), allowed are 64.0 MB: pass memory='98 MB', or smaller chunks=(48611, 64)",
-        ),
-        (
-            [stream("/a", block=80 * MB)],
-            64,
-            "/a needs 170 MB at least (chunks of 10.0 MB in rows of 6, one in flight, blocks of 80.0 MB), allowed are "
-            "64.0 MB: pass memory='170 MB', or smaller chunks, or smaller blocks",
+            "/a and 1 more filled side by side with it need 96 MB at least (chunks of 10.0 MB in rows of 6, one in "
+            "flight), allowed are 64.0 MB: pass memory='96 MB', or smaller chunks=(50347, 64)",
         ),
     ],
 )
@@ -207,13 +201,13 @@ def test_refusals_give_both_numbers_and_a_way_out(requests, memory, text):
 
 @pytest.mark.requirement("W4")
 def test_every_way_out_that_is_named_leads_out():
-    asked = stream("/a", block=0)
+    asked = stream("/a")
     with pytest.raises(PlanError) as caught:
         plan(asked, memory=64 * MB)
     amount = re.search(r"pass memory='([^']+)'", str(caught.value))[1]
     chunks = tuple(map(int, re.search(r"chunks=\((\d+), (\d+)\)", str(caught.value)).groups()))
     assert plan(asked, memory=parse_bytes(amount)).peak_bytes <= parse_bytes(amount)
-    assert plan(stream("/a", block=0, chunks=chunks), memory=64 * MB).peak_bytes <= 64 * MB
+    assert plan(stream("/a", chunks=chunks), memory=64 * MB).peak_bytes <= 64 * MB
     with pytest.raises(PlanError):
         plan(asked, memory=parse_bytes(amount) - MB)
 
@@ -226,7 +220,7 @@ def requests_(draw):
     feed = draw(st.sampled_from(Feed))
     grows = chunks is not None and draw(st.booleans())
     maxshape = (None, *shape[1:]) if grows else shape
-    return request("/x", shape=shape, chunks=chunks, feed=feed, maxshape=maxshape, block=draw(st.integers(0, 5000)))
+    return request("/x", shape=shape, chunks=chunks, feed=feed, maxshape=maxshape)
 
 
 @pytest.mark.requirement("W4")
@@ -264,7 +258,7 @@ def test_a_plan_prints_as_a_table():
     assert re.search(
         r"/acquisition/ElectricalSeries/data +\(300000, 384\) +int16 +\(78125, 64\) +10\.0 MB +24 +read", rows[0]
     )
-    assert re.search(r"/s/data +\(None, 384\) .* unknown +stream +- +6 +241\.0 MB$", rows[1])
+    assert re.search(r"/s/data +\(None, 384\) .* unknown +stream +- +6 +240\.0 MB$", rows[1])
     assert "contiguous" in rows[2]
     assert len({row.index("int16") for row in rows}) == 1
 

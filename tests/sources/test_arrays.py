@@ -1,5 +1,7 @@
 """Sources read what numpy would, and say what is wrong with a raw file."""
 
+import os
+
 import dask.array
 import h5py
 import hypothesis.strategies as st
@@ -157,7 +159,7 @@ def replaced(path, values):
         lambda path, _: path.unlink(),
         lambda path, values: replaced(path, np.concatenate([[9, 9], values + 1]).astype("i4")),
         lambda path, values: replaced(path, np.concatenate([[9, 9], values, values]).astype("i4")),
-        lambda path, values: replaced(path, values),
+        replaced,
         lambda path, values: replaced(path, np.concatenate([[9, 9], values[:-1], [7]]).astype("i4")),
     ],
     ids=["deleted", "other values", "longer", "shorter", "another end"],
@@ -180,7 +182,7 @@ def test_a_map_of_part_of_a_file_is_read_from_the_file(tmp_path):
 @pytest.mark.requirement("W8")
 def test_a_map_whose_file_was_cut_off_is_an_error_and_no_crash(tmp_path):
     data, _ = mapped(tmp_path / "raw")
-    (tmp_path / "raw").open("r+b").truncate(100)
+    os.truncate(tmp_path / "raw", 100)
     with pytest.raises(SourceError, match=r"raw ends at byte 100") as raised:
         support.write_array(tmp_path / "x.h5", nwbflow.DataIO(data, codec="gzip"))
     assert raised.value.kind is ErrorKind.LENGTH

@@ -93,6 +93,7 @@ class Tally:
     store_seconds: float = 0.0
     complete_rows: int = 0
     delivered: int = 0
+    largest_block: int = 0
     scattered: int = 0
     shape: Shape = ()
 

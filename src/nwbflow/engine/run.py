@@ -188,7 +188,8 @@ class _Run:
         self.emit(DatasetStarted(dataset=job.name, layout=job.layout, raw_bytes=job.raw_bytes))
 
     def _take_block(self, job: Job, block: Block | Scatter, waited: float) -> None:
-        assembler = self._assemblers[job.name]
+        assembler, tally = self._assemblers[job.name], self._tally[job.name]
+        tally.largest_block = max(tally.largest_block, block.data.nbytes)
         arrived = time.perf_counter()
         if isinstance(block, Scatter):
             self._scatter(job, assembler, block)

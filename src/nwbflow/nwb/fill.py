@@ -225,6 +225,12 @@ class Passage:
                 self._say(receipt.name, "its codec can't be run outside HDF5; HDF5's own filters did it, in one thread")
             if may_lose(receipt.layout) and self.options.verify != "no":
                 self._say(receipt.name, "its codec may change values, so decoded elements were not compared")
+            if tally.largest_block > self.options.memory:
+                self._say(
+                    receipt.name,
+                    f"its blocks had up to {tally.largest_block / 1e6:.0f} MB, more than memory= allows; they are the "
+                    "iterator's own memory: make smaller ones",
+                )
             if receipt.unwritten:
                 self._say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
             if tally.scattered:

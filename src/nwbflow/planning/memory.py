@@ -56,14 +56,11 @@ class Request:
         How it is stored.
     feed : Feed
         How its elements arrive.
-    block_bytes : int
-        Size of the largest block a stream delivers, in bytes, as far as known.
     """
 
     name: str
     layout: Layout
     feed: Feed
-    block_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +148,8 @@ def make_plan(requests: Sequence[Request], *, workers: int, memory: int, concurr
 
     The model: a chunk in flight is three chunk sizes (:data:`COPIES`). A source to be read adds
     the band being read and every band that chunks in flight still look into. A stream adds one
-    open row of chunks (all that share their place on the first axis) and one block. Contiguous
+    open row of chunks (all that share their place on the first axis); its blocks are the
+    generator's own memory. Contiguous
     storage takes one band. To fit, these are given up in turn: chunks in flight (two a worker and
     two more, down to one a worker), width of bands (down to one chunk), workers (down to one chunk
     in flight).
@@ -249,7 +247,7 @@ def _group_peak(plans: Sequence[DatasetPlan], group: Sequence[Request]) -> int:
 def _held_bytes(request: Request, band: int, in_flight: int) -> int:
     """Memory a dataset takes beside its chunks in flight."""
     layout = request.layout
-    held = request.block_bytes
+    held = 0
     if layout.chunks is None:
         held += band
     elif request.feed is Feed.STREAM:
@@ -302,18 +300,16 @@ def _refusal(group: Sequence[Request], memory: int) -> str:
     ways = [f"pass memory='{_round_up(needed)}'"]
     smaller = _smaller_chunks(group, largest, needed, memory)
     ways += [f"smaller chunks={smaller}" if smaller else "smaller chunks"] if request.layout.chunks else []
-    ways += ["smaller blocks"] if request.block_bytes > memory // 2 else []
     amounts = f"{_round_up(needed)} at least ({_describe(request)}), allowed are {format_bytes(memory)}"
     return f"{request.name}{more} {amounts}: {', or '.join(ways)}"
 
 
 def _describe(request: Request) -> str:
     layout = request.layout
-    block = f", blocks of {format_bytes(request.block_bytes)}" if request.block_bytes else ""
     if layout.chunks is None:
-        return f"contiguous, one row at a time{block}"
+        return "contiguous, one row at a time"
     row = f" in rows of {math.prod(_row_of_chunks(request))}"
-    return f"chunks of {format_bytes(layout.chunk_bytes)}{row}, one in flight{block}"
+    return f"chunks of {format_bytes(layout.chunk_bytes)}{row}, one in flight"
 
 
 def _smaller_chunks(group: Sequence[Request], largest: int, needed: int, memory: int) -> Shape | None:
@@ -321,8 +317,8 @@ def _smaller_chunks(group: Sequence[Request], largest: int, needed: int, memory:
     request = group[largest]
     if request.layout.chunks is None:
         return None
-    # All that a dataset needs grows with the rows of its chunks, except its blocks.
-    own = _least([replace(request, block_bytes=0)])
+    # All that a dataset needs grows with the rows of its chunks.
+    own = _least([request])
     chunks = (request.layout.chunks[0] * (own - (needed - memory)) // own, *request.layout.chunks[1:])
     if chunks[0] < 1:
         return None
