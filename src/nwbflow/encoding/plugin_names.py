@@ -34,6 +34,26 @@ _SIMPLE = {SHUFFLE: "shuffle", FLETCHER32: "fletcher32", LZF: "lzf"}
 _PLUGIN_NAMES = {number: name for name, number in PLUGIN_IDS.items()}
 
 
+_LOSSY = frozenset({5, SCALEOFFSET, 32013, 32017, 32019, 32022, 32023, 32024, 32028})
+# N-bit, scale-offset, ZFP, SZ, JPEG, BitGroom, Granular BitRound, SZ3 and Sperr
+# (https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md)
+_EXACT_SCALEOFFSET = (2, 0)  # integers, with as many bits as they need
+
+
+def may_change_values(filters: tuple[Filter, ...]) -> bool:
+    """Whether a pipeline may change values on purpose, so that what is decoded can't be compared.
+
+    Parameters
+    ----------
+    filters : tuple of Filter
+        As recorded in a file.
+    """
+    return any(
+        item.id in _LOSSY and not (item.id == SCALEOFFSET and item.options[:2] == _EXACT_SCALEOFFSET)
+        for item in filters
+    )
+
+
 def describe(filters: tuple[Filter, ...]) -> str:
     """Return a pipeline in words, such as ``"shuffle + gzip 4"``.
 

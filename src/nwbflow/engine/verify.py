@@ -9,14 +9,10 @@ from typing import Literal
 import numpy as np
 
 from nwbflow.encoding.checksum import crc32
+from nwbflow.encoding.plugin_names import may_change_values
 from nwbflow.engine.job import StoredChunk, Tally
 from nwbflow.errors import ErrorKind, VerifyError
 from nwbflow.model.events import DatasetVerified, Event
-from nwbflow.model.layout import Layout
-
-_LOSSY = frozenset({5, 6, 32013, 32017, 32019, 32022, 32023, 32024, 32028})
-# N-bit, scale-offset, ZFP, SZ, JPEG, BitGroom, Granular BitRound, SZ3 and Sperr
-# (https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md)
 
 type Verification = Literal["no", "stored", "full"]
 """Nothing; stored bytes against their checksum; decoded elements against what was sent."""
@@ -53,11 +49,6 @@ def verify(tallies: Sequence[Tally], level: Verification, emit: Callable[[Event]
         )
 
 
-def may_lose(layout: Layout) -> bool:
-    """Whether a filter may change values on purpose, so that decoded elements can't be compared."""
-    return any(item.id in _LOSSY for item in layout.filters)
-
-
 def _verify_chunk(tally: Tally, offset: tuple[int, ...], chunk: StoredChunk, level: Verification) -> None:
     sink, name = tally.job.sink, tally.job.name
     if chunk.crc is not None and crc32(sink.get(offset)) != chunk.crc:
@@ -66,7 +57,11 @@ def _verify_chunk(tally: Tally, offset: tuple[int, ...], chunk: StoredChunk, lev
             "Write again, to another disk if it recurs",
             kind=ErrorKind.MISMATCH,
         )
-    if chunk.raw_crc is not None and (level == "full" or chunk.crc is None) and not may_lose(tally.job.layout):
+    if (
+        chunk.raw_crc is not None
+        and (level == "full" or chunk.crc is None)
+        and not may_change_values(tally.job.layout.filters)
+    ):
         region = tuple(slice(o, o + n) for o, n in zip(offset, chunk.lengths, strict=True))
         data = np.ascontiguousarray(sink.read(region))
         if crc32(data.reshape(-1).view(np.uint8)) != chunk.raw_crc:
