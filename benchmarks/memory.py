@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 CHILD = """
-import resource, sys
+import sys
+from pathlib import Path
 import numpy as np
 import nwbflow
 from benchmarks.data import nwbfile
@@ -27,9 +28,12 @@ else:
     data = nwbflow.blocks(parts(), shape=(None, 384), dtype="int16")
 file = nwbfile(nwbflow.DataIO(data, chunks=(10000, 64)))
 nwbflow.write(nwbfile(nwbflow.DataIO(np.zeros((70000, 4), "i2"))), out, overwrite=True, progress=False)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def status(key):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, which is partly the parent's
+before = status("VmRSS")
 nwbflow.write(file, out, overwrite=True, progress=False, memory=limit)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(status("VmHWM") - before)
 """
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -25,14 +27,16 @@ class Figures:
         return statistics.median(self.cpu)
 
 
-def interleave(contenders: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, Figures]:
-    """Run every contender once a round; each returns the bytes it stored.
+def interleave(contenders: Mapping[str, Callable[[], int]], rounds: int, folder: Path) -> dict[str, Figures]:
+    """Run every contender once a round, in an empty folder; each returns the bytes it stored.
 
     The first round warms caches and is not counted.
     """
     figures = {name: Figures() for name in contenders}
     for number in range(rounds + 1):
         for name, run in contenders.items():
+            for left in folder.iterdir():  # replacing a file frees its pages, which takes time too
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             os.sync()  # nobody pays for another's dirty pages
             wall, cpu = time.perf_counter(), _cpu()
             size = run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def against_gzip(data: np.ndarray, name: str, folder: Path, rounds: int) -> None
             for profile in ("default", "fast")
         },
     }
-    table(name, interleave(contenders, rounds), "PyNWB gzip 4 + shuffle", data.nbytes)
+    table(name, interleave(contenders, rounds, folder), "PyNWB gzip 4 + shuffle", data.nbytes)
 
 
 def uncompressed(data: np.ndarray, folder: Path, rounds: int) -> None:
@@ -72,8 +73,6 @@ def uncompressed(data: np.ndarray, folder: Path, rounds: int) -> None:
     def synced() -> int:
         size = by_pynwb(data, folder / "c.nwb")()
         with (folder / "c.nwb").open("rb") as file:
-            import os
-
             os.fsync(file.fileno())
         return size
 
@@ -82,7 +81,7 @@ def uncompressed(data: np.ndarray, folder: Path, rounds: int) -> None:
         "PyNWB uncompressed, then fsync": synced,
         "nwbflow drop-in (verified, synced)": drop_in,
     }
-    table("uncompressed", interleave(contenders, rounds), "PyNWB uncompressed", data.nbytes)
+    table("uncompressed", interleave(contenders, rounds, folder), "PyNWB uncompressed", data.nbytes)
 
 
 def streamed(data: np.ndarray, folder: Path, rounds: int) -> None:
@@ -98,7 +97,7 @@ def streamed(data: np.ndarray, folder: Path, rounds: int) -> None:
         "nwbflow, blocks of 30000 rows": by_nwbflow(blocks, folder / "b.nwb", _chunks(data)),
         "nwbflow, blocks, default chunks": by_nwbflow(blocks, folder / "c.nwb", None),
     }
-    table("streams", interleave(contenders, rounds), "nwbflow, array in memory", data.nbytes)
+    table("streams", interleave(contenders, rounds, folder), "nwbflow, array in memory", data.nbytes)
 
 
 def overheads(data: np.ndarray, folder: Path, rounds: int) -> None:
@@ -111,7 +110,7 @@ def overheads(data: np.ndarray, folder: Path, rounds: int) -> None:
         "verify stored": by_nwbflow(data, folder / "c.nwb", chunks, verify="stored"),
         "verify full": by_nwbflow(data, folder / "d.nwb", chunks, verify="full"),
     }
-    table("overheads", interleave(contenders, rounds), "nothing", data.nbytes)
+    table("overheads", interleave(contenders, rounds, folder), "nothing", data.nbytes)
 
 
 def against_zarr(data: np.ndarray, folder: Path, rounds: int) -> None:
@@ -134,7 +133,7 @@ def against_zarr(data: np.ndarray, folder: Path, rounds: int) -> None:
         "nwbflow default": by_nwbflow(data, folder / "b.nwb", None),
         "nwbflow fast": by_nwbflow(data, folder / "c.nwb", None, profile="fast"),
     }
-    table("against hdmf-zarr", interleave(contenders, rounds), "hdmf-zarr default", data.nbytes)
+    table("against hdmf-zarr", interleave(contenders, rounds, folder), "hdmf-zarr default", data.nbytes)
 
 
 def run(folder: Path, seconds: float, rounds: int) -> None:

@@ -87,7 +87,7 @@ class _Aim:
 
 def _aim(effort: int | str) -> _Aim:
     if effort == "fast":
-        return _Aim(4, 0.05, _NEAR, (_MIDDLE, _FAR, _RUNS, *_MATCHES))
+        return _Aim(4, 0.065, _NEAR, (_MIDDLE, _FAR, _RUNS, *_MATCHES))
     return _Aim(int(effort), 0.005, _FAR, (_RUNS, *_MATCHES))
 
 

@@ -99,7 +99,7 @@ class DatasetFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetVerified:
-    """A dataset was read back and is what was sent."""
+    """A dataset is verified, at the level asked for: what was to be read back is what was sent."""
 
     dataset: str
     stored_bytes: int
