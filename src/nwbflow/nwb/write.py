@@ -40,7 +40,7 @@ def write(
     path : str or pathlib.Path
         Where to; a symbolic link is followed.
     profile : str or Profile
-        ``"default"`` (gzip any reader opens, as small as level 4), ``"fast"`` (larger by about 5%, much faster),
+        ``"default"`` (gzip any reader opens, as small as level 4), ``"fast"`` (up to 7% larger, much faster),
         ``"archive"`` (smaller, with checksums), ``"cloud"`` (chunks and metadata laid out for remote reading).
     rules : mapping, path or Rules, optional
         Settings by place in the file or neurodata type; a YAML or JSON file.
