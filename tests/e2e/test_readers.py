@@ -134,3 +134,31 @@ def test_h5wasm_reads_the_values_in_node(tmp_path, profile, dtype):
     command = ["node", str(Path(__file__).with_name("reader.mjs")), str(H5WASM), str(path), DATASET]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert found == {"shape": [70000, 5], "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
+
+
+@needs_real
+@pytest.mark.requirement("C1", "Q3")
+@pytest.mark.skipif(shutil.which("h5dump") is None, reason="h5dump (hdf5-tools) is not installed")
+@pytest.mark.parametrize(("name", "data", "about"), RECORDINGS, ids=[r[0] for r in RECORDINGS])
+def test_h5dump_shows_plain_filters_for_real_recordings(tmp_path, name, data, about):
+    path = tmp_path / "dump.nwb"
+    nwbflow.write(_nwbfile(data, about), path, progress=False)
+    command = ["h5dump", "-p", "-H", "-d", DATASET, str(path)]
+    head = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert head.index("PREPROCESSING SHUFFLE") < head.index("COMPRESSION DEFLATE { LEVEL 4 }")
+    assert "USER_DEFINED_FILTER" not in head
+
+
+@needs_real
+@pytest.mark.requirement("C1", "Q3")
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@pytest.mark.skipif(
+    not H5WASM.is_file(), reason="h5wasm is not there: npm install --no-save --prefix .cache/node h5wasm"
+)
+@pytest.mark.parametrize(("name", "data", "about"), RECORDINGS, ids=[r[0] for r in RECORDINGS])
+def test_h5wasm_reads_real_recordings_in_node(tmp_path, name, data, about):
+    path = tmp_path / "wasm.nwb"
+    nwbflow.write(_nwbfile(data, about), path, progress=False)
+    command = ["node", str(Path(__file__).with_name("reader.mjs")), str(H5WASM), str(path), DATASET]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found == {"shape": list(data.shape), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
