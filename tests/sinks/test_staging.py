@@ -130,3 +130,26 @@ def test_overwrite_drops_what_was_left_once_the_new_file_is_in_place(target):
     partial_path(target).write_bytes(b"rows of yesterday")
     nwbflow.write(session(np.arange(9)), target, overwrite=True, progress=False)
     assert sorted(p.name for p in target.parent.iterdir()) == [target.name]
+
+
+@pytest.mark.requirement("W6")
+def test_what_was_left_twice_is_kept_twice(target):
+    for rows in (b"of monday", b"of tuesday"):
+        partial_path(target).write_bytes(rows)
+        with nwbflow.NWBHDF5IO(target, "w") as io:
+            io.write(session(np.arange(9)))
+    kept = [p.read_bytes() for p in sorted(target.parent.glob("*.partial.old*"))]
+    assert kept == [b"of monday", b"of tuesday"]
+
+
+@pytest.mark.requirement("W6")
+def test_after_a_failed_publication_the_same_process_may_write_again(target, monkeypatch):
+    def broken(path, flags):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_sync", broken)
+        with pytest.raises(nwbflow.StorageError, match="syncing to disk"):
+            nwbflow.write(session(np.arange(50_000)), target, progress=False)
+    assert not target.exists()
+    assert nwbflow.write(session(np.arange(50_000)), target, overwrite=True, progress=False).raw_bytes == 400_000

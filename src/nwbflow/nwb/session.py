@@ -262,6 +262,7 @@ class Session:
             try:
                 staged.finish()
             except BaseException as error:
+                staged.let_go()
                 self._fail(staged.filename, error, staged)
                 raise
         try:
@@ -271,6 +272,7 @@ class Session:
                 self._publish(self._waiting or self._new_passage(staged.filename), staged)
         except BaseException as error:
             # a handle whose closing has begun is not touched again
+            staged.let_go()
             self._report(staged.filename, error, kept=True)
             raise
 

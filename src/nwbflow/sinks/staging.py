@@ -89,6 +89,12 @@ def leftover_path(target: Path) -> Path:
     return target.with_name(target.name + ".partial.old")
 
 
+def _free(path: Path) -> Path:
+    """Return `path`, or with the first number that is free: what was left twice is kept twice."""
+    names = (path, *(path.with_name(f"{path.name}.{number}") for number in range(2, 1000)))
+    return next((name for name in names if not name.exists()), path)
+
+
 def _refuse_existing(target: Path) -> None:
     partial = partial_path(target)
     if target.exists():
@@ -150,7 +156,7 @@ class StagedFile(h5py.File):  # type: ignore[misc]
         self._guard: int | None = None
         self.partial = partial_path(target)
         self.published = False
-        self.leftover = leftover_path(target) if self.partial.exists() else None
+        self.leftover = _free(leftover_path(target)) if self.partial.exists() else None
         if self.leftover is not None:
             self.partial.rename(self.leftover)
         try:
@@ -210,7 +216,7 @@ class StagedFile(h5py.File):  # type: ignore[misc]
             self._check_still_ours()
             self.partial.rename(self._target)
         self.published = True
-        self._let_go()
+        self.let_go()
         with translated(str(self._target.parent), "syncing the folder (the new file is in place)"):
             _sync(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
 
@@ -263,11 +269,12 @@ class StagedFile(h5py.File):  # type: ignore[misc]
     def discard(self) -> None:
         """Close and remove a partial file that holds nothing worth keeping; an earlier one comes back."""
         self.close()
-        self._let_go()
+        self.let_go()
         self.partial.unlink(missing_ok=True)
         self._put_leftover_back()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Give up the lock on the partial file, so that another write may take its place."""
         if self._guard is not None:
             os.close(self._guard)
             self._guard = None
