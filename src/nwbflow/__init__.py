@@ -2,6 +2,7 @@
 
 from nwbflow.errors import (
     ErrorKind,
+    LinkError,
     NwbflowError,
     PlanError,
     SettingsError,
@@ -26,6 +27,7 @@ __all__ = [
     "DataIO",
     "DatasetReceipt",
     "ErrorKind",
+    "LinkError",
     "NwbflowError",
     "PlanError",
     "Profile",

@@ -7,6 +7,7 @@ The tree is grouped by what a caller would do about it::
     ├── PlanError (ValueError)            refused before anything was written: give it more memory, other chunks
     ├── SourceError (ValueError)          the data are not what was promised: dtype, shape, length, order
     ├── TargetError (OSError)             the path can't be written: exists, folder, read-only, locked
+    ├── LinkError (OSError)               what is linked is missing, refused, or not what the link's owner says it is
     ├── StorageError (OSError)            the disk failed or filled while writing; the handle is not trusted again
     ├── VerifyError                       what is stored is not what was sent
     └── UnsupportedError (NotImplementedError)   right request, but not possible here: missing plugin, dtype
@@ -47,6 +48,10 @@ class ErrorKind(StrEnum):
     PLUGIN = "plugin"
     NOT_HDF5 = "not-hdf5"
     MISSING = "missing"
+    FOREIGN = "foreign"
+    REFUSED = "refused"
+    CYCLE = "cycle"
+    CHANGED = "changed"
 
 
 class NwbflowError(Exception):
@@ -88,6 +93,10 @@ class SourceError(NwbflowError, ValueError):
 
 class TargetError(NwbflowError, OSError):
     """The path can't be written."""
+
+
+class LinkError(NwbflowError, OSError):
+    """What a link leads to is missing, refused, or not what it is said to be."""
 
 
 class StorageError(NwbflowError, OSError):

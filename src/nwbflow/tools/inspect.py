@@ -6,7 +6,6 @@ external raw storage and virtual sources are named, never opened.
 
 from __future__ import annotations
 
-import errno
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ import numpy as np
 from h5py import h5d, h5t
 
 from nwbflow.encoding.codecs import describe
-from nwbflow.errors import ErrorKind, TargetError, UnsupportedError
+from nwbflow.errors import ErrorKind, LinkError, TargetError, UnsupportedError
+from nwbflow.links.files import open_file
 from nwbflow.model.layout import Filter
 from nwbflow.tools.storage_report import DatasetReport, FileReport, LinkKind, LinkReport, Storage, Totals
 
@@ -54,13 +54,12 @@ def inspect_file(path: str | Path) -> FileReport:
         Not an HDF5 file.
     """
     path = Path(path)
-    size = _size(path)
-    with _open(path) as file:
+    with _opened(path) as file:
         walk = _Walk()
         walk.run(file)
         return FileReport(
             path=path,
-            file_bytes=size,
+            file_bytes=path.stat().st_size,
             nwb_version=_nwb_version(file),
             datasets=tuple(sorted(walk.datasets, key=lambda d: d.path)),
             links=tuple(sorted(walk.links, key=lambda link: link.path)),
@@ -68,44 +67,13 @@ def inspect_file(path: str | Path) -> FileReport:
         )
 
 
-def _size(path: Path) -> int:
-    if path.is_dir():
-        raise TargetError(f"{path} is a folder, not an HDF5 file (a Zarr store?)", kind=ErrorKind.FOLDER)
+def _opened(path: Path) -> h5py.File:
     try:
-        with path.open("rb"):
-            return path.stat().st_size
-    except FileNotFoundError as error:
-        raise TargetError(f"{path}: there is no such file; check the path", kind=ErrorKind.MISSING) from error
-    except PermissionError as error:
-        raise TargetError(f"{path} may not be read by this user", kind=ErrorKind.PERMISSION) from error
-    except OSError as error:
-        raise TargetError(f"{path} can't be read: {error.strerror or error}", kind=ErrorKind.IO) from error
-
-
-def _open(path: Path) -> h5py.File:
-    if not h5py.is_hdf5(path):
-        raise UnsupportedError(
-            f"{path} is not an HDF5 file: it has no HDF5 signature (empty, of another format, or cut at the front)",
-            kind=ErrorKind.NOT_HDF5,
-        )
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        text = str(error)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise TargetError(
-                f"{path} is being written by another process; inspect it when that is done (HDF5: {text})",
-                kind=ErrorKind.LOCKED,
-            ) from error
-        if "already open for write" in text:
-            raise TargetError(
-                f"{path} is marked as open for writing; if its writer is gone, clear the mark in a copy: "
-                f"h5clear -s --increment=0 COPY (HDF5: {text})",
-                kind=ErrorKind.LOCKED,
-            ) from error
-        raise TargetError(
-            f"{path} is HDF5 but can't be opened: damaged or cut off (HDF5: {text})", kind=ErrorKind.IO
-        ) from error
+        return open_file(path)
+    except LinkError as error:
+        if error.kind is ErrorKind.NOT_HDF5:
+            raise UnsupportedError(str(error), kind=error.kind) from error
+        raise TargetError(str(error), kind=error.kind) from error
 
 
 class _Walk:

@@ -1,0 +1,149 @@
+"""Where a file name recorded in a link leads: beside the linking file, never in the working folder.
+
+HDF5 itself also looks into the working folder, where a file of the same name is somebody else's; and three
+environment variables can send it anywhere. Here the rules are fewer, and every place that was tried is kept
+for the error's text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from nwbflow.errors import ErrorKind
+from nwbflow.model.links import LinkKind, Place, Policy
+
+PREFIX_VARIABLES = {
+    LinkKind.EXTERNAL: "HDF5_EXT_PREFIX",
+    LinkKind.VIRTUAL: "HDF5_VDS_PREFIX",
+    LinkKind.RAW: "HDF5_EXTFILE_PREFIX",
+}
+"""Environment variables that put a folder in front of recorded names (HDF5 reference manual, H5Lcreate_external,
+H5Pset_virtual_prefix, H5Pset_efile_prefix)."""
+
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_WINDOWS = re.compile(r"^(?:[A-Za-z]:[\\/]|\\\\)")
+_KINDS = (
+    (stat.S_ISDIR, "is a folder"),
+    (stat.S_ISFIFO, "is a pipe, which would be waited for without end"),
+    (stat.S_ISCHR, "is a device"),
+    (stat.S_ISBLK, "is a device"),
+    (stat.S_ISSOCK, "is a socket"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may be opened on behalf of a file.
+
+    Parameters
+    ----------
+    policy : Policy
+        Which other files.
+    root : pathlib.Path or None
+        The folder that ``CONTAINED`` keeps to, symbolic links resolved; ``None`` for other policies.
+    """
+
+    policy: Policy
+    root: Path | None = None
+
+    @classmethod
+    def of(cls, policy: str | Policy, opened: str | Path) -> Rules:
+        """Return the rules for a file that was opened by name.
+
+        Parameters
+        ----------
+        policy : str or Policy
+            ``"allow"``, ``"contained"`` or ``"deny"``.
+        opened : str or pathlib.Path
+            The file.
+
+        Raises
+        ------
+        ValueError
+            If there is no such policy.
+        """
+        chosen = Policy(policy)
+        return cls(chosen, Path(os.path.realpath(opened)).parent if chosen is Policy.CONTAINED else None)
+
+
+def find_file(recorded: str, kind: LinkKind, linking: str | Path, rules: Rules) -> Place:
+    """Return where a recorded file name leads.
+
+    Absolute names lead where they say; if there is nothing, and all is allowed, HDF5's second guess is made: the
+    same last name beside the linking file. Relative names lead from the linking file's folder, or, if all is
+    allowed, first from the folder that HDF5's environment variable names.
+
+    Parameters
+    ----------
+    recorded : str
+        The name as stored in the link.
+    kind : LinkKind
+        ``EXTERNAL``, ``VIRTUAL`` or ``RAW``.
+    linking : str or pathlib.Path
+        The file that has the link.
+    rules : Rules
+        What may be opened.
+
+    Returns
+    -------
+    Place
+        Nothing has been opened; what a place is was asked of the file system only.
+    """
+    if rules.policy is Policy.DENY:
+        return _nowhere(recorded, (), "links to other files are not followed here (links='deny')", ErrorKind.REFUSED)
+    if not recorded or "\0" in recorded:
+        return _nowhere(recorded, (), "is no file name", ErrorKind.MISSING)
+    if _URL.match(recorded):
+        return _nowhere(recorded, (), "is a URL; only files of this machine are opened", ErrorKind.REFUSED)
+    if _WINDOWS.match(recorded):
+        return _nowhere(recorded, (), "is a name of another machine (a Windows path)", ErrorKind.MISSING)
+    tried: list[Path] = []
+    for candidate in _candidates(recorded, kind, Path(linking), rules):
+        tried.append(candidate)
+        place = _look_at(recorded, candidate, tuple(tried), rules)
+        if place is not None:
+            return place
+    return _nowhere(recorded, tuple(tried), "does not exist", ErrorKind.MISSING)
+
+
+def _candidates(recorded: str, kind: LinkKind, linking: Path, rules: Rules) -> list[Path]:
+    real = Path(os.path.realpath(linking)).parent
+    if rules.policy is not Policy.ALLOW:
+        return [Path(recorded) if recorded.startswith("/") else real / recorded]
+    folder = linking.absolute().parent
+    if recorded.startswith("/"):
+        return [Path(recorded), folder / PurePosixPath(recorded).name]
+    prefix = os.environ.get(PREFIX_VARIABLES[kind], "")
+    places = [folder / recorded] if folder == real else [folder / recorded, real / recorded]
+    if prefix:
+        origin = prefix.replace("${ORIGIN}", str(folder), 1) if prefix.startswith("${ORIGIN}") else prefix
+        places.insert(0, Path(origin) / recorded)
+    return places
+
+
+def _look_at(recorded: str, candidate: Path, tried: tuple[Path, ...], rules: Rules) -> Place | None:
+    """Return what is at one place; ``None`` if nothing is there and the next place may be tried."""
+    try:
+        real = Path(os.path.realpath(candidate))
+        if rules.root is not None and not real.is_relative_to(rules.root):
+            text = f"leads to {real}, outside of {rules.root}"
+            return _nowhere(recorded, tried, text, ErrorKind.REFUSED)
+        mode = real.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        return _nowhere(recorded, tried, "may not be looked at by this user", ErrorKind.PERMISSION)
+    except (OSError, ValueError) as error:  # a name too long, symbolic links in a circle
+        return _nowhere(recorded, tried, f"can't be looked at: {error}", ErrorKind.MISSING)
+    for is_kind, text in _KINDS:
+        if is_kind(mode):
+            return _nowhere(recorded, tried, text, ErrorKind.REFUSED)
+    return Place(recorded=recorded, path=real, tried=tried)
+
+
+def _nowhere(recorded: str, tried: tuple[Path, ...], problem: str, kind: ErrorKind) -> Place:
+    return Place(recorded=recorded, path=None, tried=tried, problem=problem, kind=kind)
