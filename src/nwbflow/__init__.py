@@ -1,6 +1,7 @@
 """nwbflow: advanced data I/O for NWB, through PyNWB."""
 
 from nwbflow.errors import (
+    DurabilityError,
     ErrorKind,
     LinkError,
     NwbflowError,
@@ -13,11 +14,15 @@ from nwbflow.errors import (
     VerifyError,
 )
 from nwbflow.model.receipt import DatasetReceipt, Receipt
+from nwbflow.model.recovery import RecoveredDataset, Recovery
 from nwbflow.nwb.data import DataIO, blocks, raw
 from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
+from nwbflow.nwb.live import live
+from nwbflow.nwb.recorder import RecordedSeries, Recorder, Ticket
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
+from nwbflow.record.recover import recover
 
 __version__ = "0.1.0"
 
@@ -26,21 +31,29 @@ __all__ = [
     "NWBHDF5IO",
     "DataIO",
     "DatasetReceipt",
+    "DurabilityError",
     "ErrorKind",
     "LinkError",
     "NwbflowError",
     "PlanError",
     "Profile",
     "Receipt",
+    "RecordedSeries",
+    "Recorder",
+    "RecoveredDataset",
+    "Recovery",
     "Rules",
     "SettingsError",
     "SourceError",
     "StorageError",
     "TargetError",
+    "Ticket",
     "UnsupportedError",
     "VerifyError",
     "__version__",
     "blocks",
+    "live",
     "raw",
+    "recover",
     "write",
 ]

@@ -9,6 +9,7 @@ The tree is grouped by what a caller would do about it::
     ├── TargetError (OSError)             the path can't be written: exists, folder, read-only, locked
     ├── LinkError (OSError)               what is linked is missing, refused, or not what the link's owner says it is
     ├── StorageError (OSError)            the disk failed or filled while writing; the handle is not trusted again
+    │   └── DurabilityError               a recording can't make safe what it was given; says how much is safe
     ├── VerifyError                       what is stored is not what was sent
     └── UnsupportedError (NotImplementedError)   right request, but not possible here: missing plugin, dtype
 
@@ -101,6 +102,34 @@ class LinkError(NwbflowError, OSError):
 
 class StorageError(NwbflowError, OSError):
     """Storing failed; the file handle it happened on is not used again."""
+
+
+class DurabilityError(StorageError):
+    """A recording can't make safe what it was given; all that was acknowledged stays safe.
+
+    Parameters
+    ----------
+    message : str
+        What happened, where, and the way out.
+    kind : ErrorKind
+        Stable name of the cause.
+    durable : int
+        Rows of the stream that are acknowledged: they can be recovered.
+    """
+
+    durable: int
+
+    def __init__(self, message: str, *, kind: ErrorKind, durable: int) -> None:
+        super().__init__(message, kind=kind)
+        self.durable = durable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        arguments = (str(self), self.kind, self.durable)
+        return (_rebuild_durability, arguments, {"__notes__": getattr(self, "__notes__", [])})
+
+
+def _rebuild_durability(message: str, kind: ErrorKind, durable: int) -> DurabilityError:
+    return DurabilityError(message, kind=kind, durable=durable)
 
 
 class VerifyError(NwbflowError):

@@ -38,7 +38,8 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
     ------
     TargetError
         If it is a folder or no regular file, exists without `overwrite`, is open in another
-        writer, or its folder is missing or can't be written.
+        writer, is being recorded or was and is not recovered, or its folder is missing or can't
+        be written.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
@@ -54,6 +55,7 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
         raise TargetError(
             f"{partial}, where the file is prepared, is a link, folder or pipe; remove it", kind=ErrorKind.EXISTS
         )
+    _refuse_recording(target)
     if not overwrite:
         _refuse_existing(target)
     if not os.access(target.parent, os.W_OK | os.X_OK):
@@ -84,15 +86,30 @@ def partial_path(target: Path) -> Path:
     return target.with_name(target.name + ".partial")
 
 
+def journal_path(target: Path) -> Path:
+    """Return the folder that holds what a recording to `target` has accepted until the file is in place."""
+    return target.with_name(target.name + ".journal")
+
+
 def leftover_path(target: Path) -> Path:
     """Return where the partial file of an earlier, interrupted write is put while another one is made."""
     return target.with_name(target.name + ".partial.old")
 
 
-def _free(path: Path) -> Path:
+def free_name(path: Path) -> Path:
     """Return `path`, or with the first number that is free: what was left twice is kept twice."""
     names = (path, *(path.with_name(f"{path.name}.{number}") for number in range(2, 1000)))
     return next((name for name in names if not name.exists()), path)
+
+
+def _refuse_recording(target: Path) -> None:
+    """Refuse a path whose recording is under way or was interrupted: its data are nowhere else."""
+    if journal_path(target).exists():
+        raise TargetError(
+            f"{journal_path(target)} holds the data of a recording to {target.name} that is not finished. If it is "
+            f"not running any more, finish it first: nwbflow recover {target}",
+            kind=ErrorKind.EXISTS,
+        )
 
 
 def _refuse_existing(target: Path) -> None:
@@ -156,7 +173,7 @@ class StagedFile(h5py.File):  # type: ignore[misc]
         self._guard: int | None = None
         self.partial = partial_path(target)
         self.published = False
-        self.leftover = _free(leftover_path(target)) if self.partial.exists() else None
+        self.leftover = free_name(leftover_path(target)) if self.partial.exists() else None
         if self.leftover is not None:
             self.partial.rename(self.leftover)
         try:

@@ -1,0 +1,133 @@
+"""Data that will be recorded: declared on ordinary containers, before there is any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hdmf.backends.hdf5 import H5DataIO
+from hdmf.build import DatasetBuilder, GroupBuilder
+from numpy.typing import DTypeLike
+
+from nwbflow.errors import ErrorKind, SettingsError, UnsupportedError
+from nwbflow.model.layout import MaxShape
+from nwbflow.nwb.candidates import Candidate, datasets, path_of
+from nwbflow.nwb.data import BlocksData, DataIO, numeric
+from nwbflow.nwb.layouts import Storage
+from nwbflow.planning.chunks import ChunkSpec
+from nwbflow.record.fold import live_encoder
+from nwbflow.record.manifest import LiveDataset, LiveSeries
+from nwbflow.sources.streams import BlockStream
+
+FIELDS = ("data", "timestamps", "control")
+"""Datasets of a time series that have one row per sample."""
+
+
+class LiveData(BlocksData):
+    """Stands for rows that a :class:`nwbflow.Recorder` will be given."""
+
+
+def live(
+    shape: MaxShape = (None,), dtype: DTypeLike = "float64", chunks: ChunkSpec = None, codec: object = None
+) -> DataIO:
+    """Declare data that will be recorded.
+
+    Parameters
+    ----------
+    shape : tuple of int or None
+        Lengths of the axes, in elements; the first is ``None``, it grows: ``(None, 384)``. For time stamps ``(None,)``.
+    dtype : numpy.dtype or what it is made of
+        Type of the elements, up to 8 bytes each. (Time stamps are always stored as float64, as NWB has them.)
+    chunks : tuple of int or None, int, or None
+        Chunk shape in elements, as in :class:`nwbflow.DataIO`.
+    codec : str, int, tuple, mapping, list or object
+        As in :class:`nwbflow.DataIO`; by default the profile's.
+
+    Returns
+    -------
+    DataIO
+        Accepted as ``data``, ``timestamps`` or ``control`` by every time series. Written by anything else than a
+        :class:`nwbflow.Recorder` it is a dataset without rows.
+
+    Raises
+    ------
+    nwbflow.errors.SettingsError
+        For a shape, type, chunks or codec that can't be recorded.
+    """
+    element = numeric(dtype)
+    if element.kind == "c" or element.itemsize > 8:
+        raise SettingsError(f"dtype={element}: numbers of up to 8 bytes can be recorded", kind=ErrorKind.DTYPE)
+    lengths = tuple(shape)
+    if not lengths or lengths[0] is not None or any(n is None or n < 1 for n in lengths[1:]):
+        raise SettingsError(
+            f"shape={shape}: the first axis grows, so it is None, and every other has its length, as in (None, 384)",
+            kind=ErrorKind.SHAPE,
+        )
+    return DataIO(LiveData(BlockStream((), maxshape=lengths, dtype=element)), chunks=chunks, codec=codec)
+
+
+def live_candidates(root: GroupBuilder, found: Sequence[Candidate]) -> list[Candidate]:
+    """Return the live datasets of a tree, or say which can't be recorded.
+
+    Raises
+    ------
+    SettingsError, UnsupportedError
+        If one is not the data, time stamps or control of a time series, or its series has other datasets with one
+        row per sample that are not live.
+    """
+    live = [candidate for candidate in found if _is_live(candidate.builder.data)]
+    known = {id(candidate.builder) for candidate in live}
+    for builder in datasets(root):
+        if _is_live(builder.data) and id(builder) not in known:
+            raise UnsupportedError(f"{path_of(builder)} can't be recorded: it is no array", kind=ErrorKind.DTYPE)
+    for candidate in live:
+        _check(candidate, candidate.builder.parent)
+    if not live:
+        raise SettingsError(
+            "nothing in this file is live: declare what is to be recorded, as in "
+            "TimeSeries(name=..., data=nwbflow.live(shape=(None, 384), dtype='int16'), ...)",
+            kind=ErrorKind.OPTION,
+        )
+    return live
+
+
+def _is_live(data: Any) -> bool:
+    return isinstance(data.data if isinstance(data, H5DataIO) else data, LiveData)
+
+
+def _check(candidate: Candidate, group: GroupBuilder) -> None:
+    if candidate.is_column or "TimeSeries" not in candidate.types or candidate.builder.name not in FIELDS:
+        raise UnsupportedError(
+            f"{candidate.name} can't be recorded: only data, timestamps and control of a TimeSeries (or of what is "
+            "derived from it) can. Record events as a TimeSeries with timestamps, and make the table afterwards",
+            kind=ErrorKind.OPTION,
+        )
+    for field in FIELDS:
+        sibling: DatasetBuilder | None = group.datasets.get(field)
+        if (sibling is None and field == "data") or (sibling is not None and not _is_live(sibling.data)):
+            raise SettingsError(
+                f"{candidate.name} is live and {field} of the same series is not, so their lengths would differ: "
+                f"declare it too, {field}=nwbflow.live(...), or give a rate",
+                kind=ErrorKind.LENGTH,
+            )
+
+
+def series_of(storages: Sequence[Storage]) -> tuple[LiveSeries, ...]:
+    """Return what a journal has to know of live datasets.
+
+    Raises
+    ------
+    UnsupportedError
+        If only HDF5 itself can run a codec.
+    """
+    groups: dict[str, dict[str, LiveDataset]] = {}
+    for storage in storages:
+        name = storage.candidate.name
+        group, _, field = name.rpartition("/")
+        dataset = LiveDataset(field=field, name=name, layout=storage.layout, effort=storage.effort)
+        live_encoder(dataset)
+        groups.setdefault(group, {})[field] = dataset
+    return tuple(
+        LiveSeries(name=name, datasets=tuple(found[field] for field in FIELDS if field in found))
+        for name, found in groups.items()
+    )

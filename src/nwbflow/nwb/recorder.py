@@ -1,0 +1,364 @@
+"""Recording into an NWB file: what users hold in their hands."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pynwb
+
+from nwbflow.errors import ErrorKind, SettingsError
+from nwbflow.model.events import RunFailed, RunFinished, RunStarted
+from nwbflow.model.receipt import Receipt
+from nwbflow.nwb.candidates import find
+from nwbflow.nwb.fill import count_workers
+from nwbflow.nwb.io import NWBHDF5IO
+from nwbflow.nwb.layouts import Storage, decide
+from nwbflow.nwb.live import live_candidates, series_of
+from nwbflow.observe.hub import Hub, Progress, make_observers
+from nwbflow.planning.memory import parse_bytes
+from nwbflow.planning.profiles import Profile
+from nwbflow.record.build import LIBVER
+from nwbflow.record.folder import JournalFolder, copy_synced, file_crc32, mark_of, remove
+from nwbflow.record.manifest import Manifest
+from nwbflow.record.recording import Recording
+from nwbflow.sinks.hdf5 import translated
+from nwbflow.sinks.staging import check_target, free_name, leftover_path, partial_path
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What one ``append`` was given: a place in its series, not yet a promise.
+
+    Parameters
+    ----------
+    first : int
+        Row of the block's first sample in the series.
+    count : int
+        Number of rows.
+    """
+
+    first: int
+    count: int
+    _recording: Recording
+    _series: int
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the block is safe, as ``sync`` has it.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        bool
+            Whether it is safe.
+
+        Raises
+        ------
+        nwbflow.errors.DurabilityError
+            If it never will be.
+        """
+        return self._recording.wait(self._series, self.first + self.count, timeout)
+
+
+class RecordedSeries:
+    """One series of a recorder; made by ``recorder[name]``.
+
+    Parameters
+    ----------
+    name : str
+        Absolute path inside the file.
+    fields : tuple of str
+        Its live datasets.
+    """
+
+    def __init__(self, name: str, fields: tuple[str, ...], recording: Recording, position: int) -> None:
+        self.name = name
+        self.fields = fields
+        self._recording = recording
+        self._position = position
+
+    def append(
+        self, data: object, *, timestamps: object = None, control: object = None, timeout: float | None = None
+    ) -> Ticket:
+        """Take one block of samples, from any thread; its datasets go into the file together or not at all.
+
+        Blocks of one thread stay in order, and nothing comes between the rows of a block. While the queue of the
+        series is full, this waits.
+
+        Parameters
+        ----------
+        data : array_like
+            Samples, shape ``(k, ...)``. Copied: the caller may use the memory again at once.
+        timestamps : array_like
+            Shape ``(k,)``, in seconds; exactly if they were declared live.
+        control : array_like
+            Shape ``(k,)``; exactly if it was declared live.
+        timeout : float, optional
+            Seconds to wait at most while the queue is full.
+
+        Returns
+        -------
+        Ticket
+            First sample, number of samples, and a way to wait until they are safe.
+
+        Raises
+        ------
+        nwbflow.errors.SourceError
+            If the block is not what was declared, or larger than the queue. Nothing was taken.
+        nwbflow.errors.SettingsError
+            If the recorder is closed, or belongs to another process.
+        nwbflow.errors.DurabilityError
+            If the block can't be taken in time, or nothing can be made safe any more.
+        """
+        given = {"data": data, "timestamps": timestamps, "control": control}
+        for field, block in given.items():
+            if (block is None) == (field in self.fields):
+                wrong = f"{field} is missing" if block is None else f"{field} was not declared live"
+                raise SettingsError(
+                    f"{self.name}: {wrong}; this series takes {', '.join(self.fields)} with every append",
+                    kind=ErrorKind.OPTION,
+                )
+        blocks = tuple(given[field] for field in self.fields)
+        first, count = self._recording.append(self._position, blocks, timeout)
+        return Ticket(first, count, self._recording, self._position)
+
+    @property
+    def acknowledged(self) -> int:
+        """Number of rows that are safe: all rows before this one can be recovered, bit for bit."""
+        return self._recording.acknowledged(self._position)
+
+
+class _LayoutIO(NWBHDF5IO):
+    """Writes the structure, and tells what in it is live."""
+
+    storages: list[Storage]
+
+    def write_builder(self, builder: Any, **kwargs: Any) -> None:
+        found = find(builder, self.manager, self.get_written)
+        self.storages = decide(live_candidates(builder, found), self._session.options().wishes, self.manager)
+        series_of(self.storages)
+        super().write_builder(builder, **kwargs)
+
+
+class Recorder:
+    """Records live data into an NWB file and loses nothing it has acknowledged.
+
+    The whole file is laid out first, beside its place. What is appended goes into a journal, from where it is
+    compressed into that file meanwhile. Closing leaves an ordinary, verified NWB file, puts it in place in one step
+    and removes the journal. Leaving a ``with`` block through an exception does the same: what was recorded is kept.
+    After a crash, ``nwbflow recover`` makes the file from the journal.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+        What to write. Data declared with :func:`nwbflow.live` are recorded, everything else is written at once.
+    path : str or pathlib.Path
+        Where the file is to be. Beside it there are ``<name>.partial`` and ``<name>.journal`` meanwhile, which take
+        as much disk as the finished file and the uncompressed data.
+    sync : {"process", "full"}
+        What rows survive once they are acknowledged: the end of this process, however it comes; or a loss of power
+        as well, on a local disk that does what it is asked to.
+    profile : str or Profile
+        Codec and chunks of whatever says nothing itself.
+    workers : int, optional
+        Encoding threads; as many as there are cores by default.
+    queue : int or str
+        What each series may hold that the journal has not, in bytes or as ``"64 MiB"``.
+    progress : bool, callable or sequence of callables
+        ``True`` shows a progress bar; a callable gets every event, in a thread of the recorder.
+    overwrite : bool
+        Whether a file at `path` may be replaced, when the recording is finished.
+
+    Raises
+    ------
+    nwbflow.errors.TargetError
+        If the path can't be written, or an earlier recording to it is not finished.
+    nwbflow.errors.SettingsError, nwbflow.errors.UnsupportedError
+        For options, or live data that can't be recorded.
+    """
+
+    def __init__(
+        self,
+        nwbfile: pynwb.NWBFile,
+        path: str | Path,
+        *,
+        sync: str = "process",
+        profile: str | Profile = "default",
+        workers: int | None = None,
+        queue: int | str = "64 MiB",
+        progress: Progress = False,
+        overwrite: bool = False,
+    ) -> None:
+        if sync not in ("process", "full"):
+            raise SettingsError(f"sync={sync!r}: give 'process' or 'full'", kind=ErrorKind.OPTION)
+        self.receipt: Receipt | None = None
+        self._closing = threading.Lock()
+        self._began = time.perf_counter()
+        self._workers = count_workers(workers)
+        limit = parse_bytes(queue)
+        self._hub = Hub(make_observers(progress))
+        self._notes: list[str] = []
+        self._path = check_target(path, overwrite=overwrite)
+        folder = JournalFolder.make(self._path)
+        partial = partial_path(self._path)
+        try:
+            manifest = self._lay_out(nwbfile, folder, partial, profile)
+            self._hub.emit(
+                RunStarted(
+                    path=self._path,
+                    datasets=tuple(d.name for s in manifest.series for d in s.datasets),
+                    raw_bytes=None,
+                    workers=self._workers,
+                )
+            )
+            self._structure_seconds = time.perf_counter() - self._began
+            self._recording = Recording(
+                folder,
+                manifest,
+                partial,
+                sync=sync == "full",
+                workers=self._workers,
+                limit=limit,
+                emit=self._hub.emit,
+            )
+        except BaseException:
+            remove(partial)
+            folder.discard()
+            self._hub.close()
+            raise
+        self._series = {
+            series.name: RecordedSeries(series.name, tuple(d.field for d in series.datasets), self._recording, position)
+            for position, series in enumerate(manifest.series)
+        }
+
+    def _lay_out(
+        self, nwbfile: pynwb.NWBFile, folder: JournalFolder, partial: Path, profile: str | Profile
+    ) -> Manifest:
+        """Write everything but the live rows, and keep a copy of that in the journal."""
+        if partial.exists():
+            kept = free_name(leftover_path(self._path))
+            partial.rename(kept)
+            self._notes.append(f"what an earlier, interrupted write had left is kept in {kept}")
+        # in the same folder, since links to other files are relative; PyNWB wants it called .nwb
+        laid_out = partial.with_name(self._path.name + ".structure.nwb")
+        try:
+            with _LayoutIO(laid_out, "w", profile=profile, workers=self._workers, libver=LIBVER) as io:
+                io.put_in_place_when_closed(drop_leftover=True)
+                io.write(nwbfile, exhaust_dci=False)
+            laid_out.rename(partial)
+            with translated(str(folder.path), "copying the structure"):
+                copy_synced(partial, folder.structure)
+            manifest = Manifest(
+                identity=secrets.token_bytes(16),
+                series=series_of(io.storages),
+                structure_bytes=folder.structure.stat().st_size,
+                structure_crc32=file_crc32(folder.structure),
+                replaces=mark_of(self._path) if self._path.exists() else None,
+            )
+            folder.begin(manifest)
+        except BaseException:
+            for file in (partial, laid_out, partial_path(laid_out)):
+                remove(file)
+            raise
+        return manifest
+
+    def __getitem__(self, name: str) -> RecordedSeries:
+        """Return a series by its name, or by its path where several have the same name.
+
+        Raises
+        ------
+        KeyError
+            If there is no such live series, or more than one.
+        """
+        wanted = "/" + name.strip("/")
+        found = [series for path, series in self._series.items() if path.endswith(wanted)]
+        exact = [series for series in found if series.name == wanted]
+        if len(exact or found) != 1:
+            known = ", ".join(self._series)
+            raise KeyError(f"{name!r} is {'no' if not found else 'more than one'} live series; there are {known}")
+        return (exact or found)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._series)
+
+    def acknowledged(self, name: str) -> int:
+        """Return how many rows of a series are safe."""
+        return self[name].acknowledged
+
+    def close(self) -> Receipt:
+        """Finish the file: fold the rest, verify, sync, put in place, remove the journal.
+
+        Returns
+        -------
+        Receipt
+            What was stored; printable. Closing again returns it again.
+
+        Raises
+        ------
+        nwbflow.errors.DurabilityError
+            If rows that were appended could not be made safe; the file is finished with all that were.
+        nwbflow.errors.StorageError, nwbflow.errors.VerifyError
+            If the file could not be finished; the journal is kept for ``nwbflow recover``.
+        """
+        self._recording.check_process()
+        with self._closing:
+            if self.receipt is None:
+                self.receipt = self._finish()
+            return self.receipt
+
+    def _finish(self) -> Receipt:
+        try:
+            built, seconds = self._recording.close()
+        except BaseException as error:
+            self._recording.let_go()
+            if (partial := partial_path(self._path)).exists() or not self._path.exists():
+                error.add_note(
+                    f"The file could not be finished; everything acknowledged is in the journal beside it. When the "
+                    f"cause is mended, run: nwbflow recover {self._path}"
+                )
+            self._hub.emit(RunFailed(path=self._path, partial=partial, error=f"{type(error).__name__}: {error}"))
+            self._hub.close()
+            raise
+        receipt = Receipt(
+            path=self._path,
+            datasets=built.receipts,
+            seconds=time.perf_counter() - self._began,
+            structure_seconds=self._structure_seconds,
+            verify_seconds=built.verify_seconds,
+            publish_seconds=seconds,
+            verified="stored",
+            notes=(*self._notes, *built.notes, *self._hub.problems),
+        )
+        self._hub.emit(RunFinished(receipt=receipt))
+        self._hub.close()
+        return receipt
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        if not self._recording.is_ours:
+            return  # an exception in a forked process is none of the file's business
+        try:
+            self.close()
+        except BaseException as second:
+            error.add_note(f"finishing the recording failed too: {type(second).__name__}: {second}")
+            for note in getattr(second, "__notes__", []):
+                error.add_note(note)
+        else:
+            error.add_note(f"what had been recorded until then is finished, in {self._path}")

@@ -1,0 +1,235 @@
+"""The folder a recording keeps its journal in: made, locked, told apart, and removed last."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nwbflow.encoding.checksum import crc32
+from nwbflow.errors import ErrorKind, StorageError, TargetError
+from nwbflow.record.manifest import Manifest
+from nwbflow.sinks.hdf5 import translated
+from nwbflow.sinks.staging import journal_path
+
+MANIFEST, STRUCTURE, PUBLISHING = "manifest.json", "structure.nwb", "publishing.json"
+SEGMENTS = "*.segment"
+_BLOCK = 2**20
+
+
+class JournalFolder:
+    """A recording's journal, held by this process until it is let go.
+
+    Parameters
+    ----------
+    target : pathlib.Path
+        The file that is to be there at the end.
+    lock : int
+        Descriptor of the locked folder.
+    """
+
+    def __init__(self, target: Path, lock: int) -> None:
+        self.target = target
+        self.path = journal_path(target)
+        self._lock: int | None = lock
+
+    @classmethod
+    def make(cls, target: Path) -> JournalFolder:
+        """Make the folder; one in which nothing had been accepted yet is taken over.
+
+        Raises
+        ------
+        TargetError
+            If a recording is running there, or an earlier one is to be recovered first.
+        """
+        shutil.rmtree(_done_path(target), ignore_errors=True)
+        path = journal_path(target)
+        if path.is_dir():
+            found = cls.claim(target)
+            if found.begun:
+                found.let_go()
+                raise TargetError(
+                    f"{path} holds the data of an earlier recording; finish it first: nwbflow recover {target}",
+                    kind=ErrorKind.EXISTS,
+                )
+            shutil.rmtree(path)
+            found.let_go()
+        try:
+            path.mkdir()
+        except PermissionError as error:
+            raise TargetError(f"{path} can't be made: {error}", kind=ErrorKind.PERMISSION) from error
+        except OSError as error:
+            with translated(str(path), "making the journal"):
+                raise error
+        return cls.claim(target)
+
+    @classmethod
+    def claim(cls, target: Path) -> JournalFolder:
+        """Take the folder that is there.
+
+        Raises
+        ------
+        TargetError
+            Kind ``LOCKED``: the recording is still running, or is being recovered.
+        """
+        path = journal_path(target)
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise TargetError(
+                f"{target} is being recorded or recovered right now; wait until that has ended", kind=ErrorKind.LOCKED
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        return cls(target, handle)
+
+    @property
+    def begun(self) -> bool:
+        """Whether data may have been accepted: the manifest is written last."""
+        return (self.path / MANIFEST).exists()
+
+    @property
+    def structure(self) -> Path:
+        """The file with everything but the recorded rows."""
+        return self.path / STRUCTURE
+
+    def begin(self, manifest: Manifest) -> None:
+        """Write the manifest: from here on data can be accepted.
+
+        Raises
+        ------
+        StorageError
+            If the disk fails or is full.
+        """
+        with translated(str(self.path), "writing the manifest"):
+            sync_folder(self.path)
+            self._save(MANIFEST, manifest.to_json())
+            sync_folder(self.path.parent)
+
+    def manifest(self) -> Manifest:
+        """Read the manifest.
+
+        Raises
+        ------
+        StorageError
+            If it, or the structure, is damaged.
+        """
+        path = self.path / MANIFEST
+        try:
+            manifest = Manifest.from_json(json.loads(path.read_bytes()))
+            found = (self.structure.stat().st_size, file_crc32(self.structure))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{path} can't be read: {error}", kind=ErrorKind.IO) from error
+        if found != (manifest.structure_bytes, manifest.structure_crc32):
+            raise StorageError(f"{self.structure} is damaged; its checksum is another", kind=ErrorKind.MISMATCH)
+        return manifest
+
+    def announce(self, built: Path) -> None:
+        """Note which file is about to be put in place, so that it is known afterwards."""
+        self._save(PUBLISHING, {"mark": mark_of(built)})
+
+    def is_published(self) -> bool:
+        """Whether the file at the target is the one that was announced."""
+        path = self.path / PUBLISHING
+        if not path.exists() or not self.target.exists():
+            return False
+        return bool(json.loads(path.read_bytes())["mark"] == list(mark_of(self.target)))
+
+    def retire(self) -> None:
+        """Remove the journal: the file is in place, and this is the last step."""
+        done = _done_path(self.target)
+        shutil.rmtree(done, ignore_errors=True)
+        self.path.rename(done)  # at once: a journal that is there in part would be recovered
+        sync_folder(self.path.parent)
+        shutil.rmtree(done, ignore_errors=True)
+        self.let_go()
+
+    def discard(self) -> None:
+        """Remove a journal in which nothing was accepted."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give up the lock; a forked process does the same with its copy."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def _save(self, name: str, value: dict[str, Any]) -> None:
+        """Write a small file, whole or not at all, and sync it."""
+        new = self.path / (name + ".new")
+        with new.open("wb") as file:
+            file.write(json.dumps(value, indent=1).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self.path / name)
+        sync_folder(self.path)
+
+
+def sweep(target: Path) -> None:
+    """Remove what is left of a journal whose file is in place."""
+    shutil.rmtree(_done_path(target), ignore_errors=True)
+
+
+def mark_of(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from one that takes its place: its size, and sums of its front and its end.
+
+    Of the content only, so that it holds for a copy of the whole folder too. The front has the tables of what
+    lies where, which differ between any two recordings.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        front = crc32(file.read(_BLOCK))
+        file.seek(max(0, size - _BLOCK))
+        return (size, front, crc32(file.read(_BLOCK)))
+
+
+def file_crc32(path: Path) -> int:
+    """Return the CRC-32 of a file."""
+    total = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            total = crc32(block, total)
+    return total
+
+
+def copy_synced(source: Path, copy: Path) -> None:
+    """Copy a file's content to a new file and sync it."""
+    with source.open("rb") as old, copy.open("xb") as new:
+        shutil.copyfileobj(old, new, _BLOCK)
+        new.flush()
+        os.fsync(new.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Let names made, changed or removed in a folder survive a loss of power."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Let a file's content survive a loss of power."""
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may not be there."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def _done_path(target: Path) -> Path:
+    return target.with_name(target.name + ".journal.done")

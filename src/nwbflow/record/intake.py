@@ -1,0 +1,239 @@
+"""Between those who append and the journal: bounded queues, fair to every series, and what is acknowledged."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, SourceError
+from nwbflow.model.data import Array
+from nwbflow.record.journal import Block, frame_bytes
+from nwbflow.record.manifest import LiveSeries
+
+BATCH_BYTES = 8 * 2**20
+"""What is written to the journal at a time, at most, if several blocks wait."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One series' blocks that are not acknowledged."""
+
+    spec: LiveSeries
+    room: threading.Condition
+    settled: threading.Condition
+    waiting: deque[Block]
+    nbytes: int = 0
+    rows: int = 0
+    acknowledged: int = 0
+
+
+class Intake:
+    """Takes blocks from any thread, gives them to the one that writes the journal, and knows what is safe.
+
+    Parameters
+    ----------
+    series : sequence of LiveSeries
+        In the order of the manifest.
+    limit : int
+        Bytes of each series that may wait.
+    """
+
+    def __init__(self, series: Sequence[LiveSeries], limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._progress = threading.Condition(self._lock)
+        self._queues = [
+            _Queue(spec, threading.Condition(self._lock), threading.Condition(self._lock), deque()) for spec in series
+        ]
+        self._next = 0
+        self._frames = 0
+        self._closed = False
+        self._failure: tuple[str, ErrorKind] | None = None
+        self._trouble: str | None = None
+
+    # --- those who append ---------------------------------------------------------------
+
+    def put(self, series: int, parts: tuple[Array, ...], rows: int, timeout: float | None) -> int:
+        """Queue one block and return its first row; waits while the queue is full.
+
+        Raises
+        ------
+        SourceError
+            If the block is larger than the queue.
+        SettingsError
+            If the recorder is closed.
+        DurabilityError
+            If the journal can't be written any more, or not within `timeout` seconds.
+        """
+        queue = self._queues[series]
+        block = Block(series, 0, rows, parts)
+        size = frame_bytes(block.nbytes)
+        if size > self._limit:
+            raise SourceError(
+                f"{queue.spec.name}: a block of {block.nbytes} bytes doesn't fit into the queue of {self._limit} "
+                "bytes; append smaller blocks, or make it larger (queue='256 MiB')",
+                kind=ErrorKind.BOUNDS,
+            )
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            self._check(queue)
+            while queue.nbytes + size > self._limit:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise self._too_slow(queue, timeout)
+                queue.room.wait(left)
+                self._check(queue)
+            first = queue.rows
+            if rows:
+                queue.waiting.append(Block(series, first, rows, parts))
+                queue.rows += rows
+                queue.nbytes += size
+                self._work.notify()
+            return first
+
+    def _check(self, queue: _Queue) -> None:
+        if self._failure is not None:
+            raise self._lost(queue)
+        if self._closed:
+            raise SettingsError(
+                f"{queue.spec.name}: the recorder is closed; nothing can be appended any more", kind=ErrorKind.CLOSED
+            )
+
+    def _lost(self, queue: _Queue) -> DurabilityError:
+        text, kind = self._failure or ("", ErrorKind.IO)
+        return DurabilityError(
+            f"{queue.spec.name}: {text}. {queue.acknowledged} rows are safe (of {queue.rows} appended): close the "
+            "recorder, or run nwbflow recover, to get them; begin a new recording on another disk",
+            kind=kind,
+            durable=queue.acknowledged,
+        )
+
+    def _too_slow(self, queue: _Queue, timeout: float | None) -> DurabilityError:
+        cause = self._trouble or "the disk is slower than the data"
+        kind = ErrorKind.NO_SPACE if self._trouble else ErrorKind.IO
+        return DurabilityError(
+            f"{queue.spec.name}: the queue is full for {timeout} s: {cause}. The block was not taken; "
+            f"{queue.acknowledged} rows are safe. Append it again later, or make the queue larger",
+            kind=kind,
+            durable=queue.acknowledged,
+        )
+
+    def acknowledged(self, series: int) -> int:
+        """Return how many rows of a series are safe."""
+        with self._lock:
+            return self._queues[series].acknowledged
+
+    def wait(self, series: int, end: int, timeout: float | None) -> bool:
+        """Wait until all rows below `end` are safe; return whether they are.
+
+        Raises
+        ------
+        DurabilityError
+            If they never will be.
+        """
+        queue = self._queues[series]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            while queue.acknowledged < end:
+                if self._failure is not None:
+                    raise self._lost(queue)
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                queue.settled.wait(left)
+            return True
+
+    # --- the one who writes the journal ---------------------------------------------------
+
+    def take(self) -> list[Block]:
+        """Wait for blocks and return some, one of each series in turn; nothing when closed and empty."""
+        with self._lock:
+            while not any(queue.waiting for queue in self._queues):
+                if self._closed:
+                    return []
+                self._work.wait()
+            taken: list[Block] = []
+            size = 0
+            while size < BATCH_BYTES:
+                queue = self._queue_in_turn()
+                if queue is None:
+                    break
+                taken.append(queue.waiting.popleft())
+                size += taken[-1].nbytes
+            return taken
+
+    def _queue_in_turn(self) -> _Queue | None:
+        for _ in self._queues:
+            queue = self._queues[self._next]
+            self._next = (self._next + 1) % len(self._queues)
+            if queue.waiting:
+                return queue
+        return None
+
+    def settle(self, blocks: Sequence[Block]) -> None:
+        """Acknowledge blocks: they are in the journal."""
+        with self._lock:
+            self._trouble = None
+            for block in blocks:
+                queue = self._queues[block.series]
+                queue.acknowledged = block.first + block.rows
+                queue.nbytes -= frame_bytes(block.nbytes)
+            self._frames += len(blocks)
+            for series in {block.series for block in blocks}:
+                self._queues[series].settled.notify_all()
+                self._queues[series].room.notify_all()
+            self._progress.notify_all()
+
+    def wait_in_trouble(self, text: str, seconds: float) -> bool:
+        """Note that the disk is full and wait a little; return whether to try again."""
+        with self._lock:
+            self._trouble = text
+            if self._closed:
+                return False
+            self._work.wait(seconds)
+            return True
+
+    def fail(self, text: str, kind: ErrorKind) -> None:
+        """Give up: nothing that waits will be safe."""
+        with self._lock:
+            self._failure = (text, kind)
+            self._wake()
+
+    # --- the one who folds, and the end ---------------------------------------------------
+
+    def wait_for_frame(self, number: int) -> bool:
+        """Wait until frame `number` is in the journal; return whether it ever will be."""
+        with self._lock:
+            while self._frames <= number:
+                if self._failure is not None or (self._closed and not self._unsettled()):
+                    return False
+                self._progress.wait()
+            return True
+
+    def _unsettled(self) -> bool:
+        return any(queue.acknowledged < queue.rows for queue in self._queues)
+
+    def close(self) -> None:
+        """Take no more blocks."""
+        with self._lock:
+            self._closed = True
+            self._wake()
+
+    def first_lost(self) -> DurabilityError | None:
+        """Return the error for rows that were appended and are not safe, if there are any."""
+        with self._lock:
+            lost = [queue for queue in self._queues if queue.acknowledged < queue.rows]
+            return self._lost(lost[0]) if lost and self._failure is not None else None
+
+    def _wake(self) -> None:
+        for condition in (
+            self._work,
+            self._progress,
+            *(q.room for q in self._queues),
+            *(q.settled for q in self._queues),
+        ):
+            condition.notify_all()

@@ -1,0 +1,215 @@
+"""Writing the journal: reserved segments, and a descriptor that failed is never used again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nwbflow.encoding.checksum import crc32
+from nwbflow.model.data import Array
+from nwbflow.record.folder import sync_folder
+from nwbflow.record.frames import FRAME_HEAD_BYTES, SEGMENT_HEAD_BYTES, FrameHead, segment_head, segment_name
+
+SEGMENT_BYTES = 64 * 2**20
+"""Size of a segment; it is reserved on the disk before anything is accepted into it."""
+
+ATTEMPTS = 3
+"""Segments tried before a disk that fails (not: is full) is given up."""
+
+_BUFFERS = 512  # of one call; Linux takes 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The rows of one block, of each dataset of a series, on their way into the journal.
+
+    Parameters
+    ----------
+    series : int
+        Position of the series in the manifest.
+    first, rows : int
+        First row in the series, and how many.
+    parts : tuple of numpy.ndarray
+        One array of bytes for each dataset.
+    """
+
+    series: int
+    first: int
+    rows: int
+    parts: tuple[Array, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return sum(part.nbytes for part in self.parts)
+
+    def head(self, sequence: int) -> FrameHead:
+        """Return the head of its frame."""
+        total = 0
+        for part in self.parts:
+            total = crc32(part, total)
+        return FrameHead(
+            series=self.series,
+            sequence=sequence,
+            first=self.first,
+            rows=self.rows,
+            nbytes=self.nbytes,
+            crc32=total,
+        )
+
+
+@dataclass(slots=True)
+class _Segment:
+    handle: int
+    end: int
+    size: int
+
+
+class Journal:
+    """The journal of one recording, being written; used by one thread.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where its segments go.
+    identity : bytes
+        Of the recording.
+    sync : bool
+        Whether :meth:`write` returns only when the disk has it.
+    """
+
+    def __init__(self, folder: Path, identity: bytes, *, sync: bool) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._sync = sync
+        self._segment: _Segment | None = None
+        self._number = 0
+        self.written = 0
+        self.failures = 0
+
+    def write(self, blocks: Sequence[Block]) -> None:
+        """Write blocks as the next frames, all of them or, after an error, in part.
+
+        The blocks of a failed call are to be given again in the next one: they get the same numbers.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, or several segments in a row have failed.
+        """
+        heads = [block.head(self.written + at) for at, block in enumerate(blocks)]
+        frames = [
+            [np.frombuffer(head.pack(self._identity), np.uint8), *block.parts]
+            for head, block in zip(heads, blocks, strict=True)
+        ]
+        for attempt in range(ATTEMPTS):
+            try:
+                self._write(frames)
+                break
+            except OSError as error:
+                self.failures += 1
+                self._let_go()
+                if is_full(error) or attempt == ATTEMPTS - 1:
+                    raise
+        self.written += len(blocks)
+
+    def _write(self, frames: Sequence[list[Array]]) -> None:
+        waiting: list[Array] = []
+        end = 0
+        for frame in frames:
+            size = sum(part.nbytes for part in frame)
+            if self._segment is None or self._segment.end + end + size > self._segment.size:
+                self._put(waiting)
+                waiting, end = [], 0
+                self._let_go()
+                self._segment = self._begin(size)
+            waiting += frame
+            end += size
+        self._put(waiting)
+
+    def _put(self, buffers: list[Array]) -> None:
+        if self._segment is None or not buffers:
+            return
+        for start in range(0, len(buffers), _BUFFERS):
+            self._segment.end = _write_at(self._segment.handle, buffers[start : start + _BUFFERS], self._segment.end)
+        if self._sync:
+            os.fdatasync(self._segment.handle)
+
+    def _begin(self, least: int) -> _Segment:
+        """Make the next segment, for a frame of at least so many bytes; a small one if the disk is nearly full."""
+        least += SEGMENT_HEAD_BYTES
+        try:
+            return self._make(max(SEGMENT_BYTES, least))
+        except OSError as error:
+            if not is_full(error):
+                raise
+        return self._make(least)
+
+    def _make(self, size: int) -> _Segment:
+        self._number += 1
+        path = self._folder / segment_name(self._number)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            _reserve(handle, size)
+            head = np.frombuffer(segment_head(self._number, self._identity), np.uint8)
+            _write_at(handle, [head], 0)
+            if self._sync:
+                os.fsync(handle)
+                sync_folder(self._folder)
+        except OSError:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+            raise
+        return _Segment(handle, SEGMENT_HEAD_BYTES, size)
+
+    def _let_go(self) -> None:
+        """Close the segment, whatever the system says to that: it was synced before, or is not trusted."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            try:
+                os.close(segment.handle)
+            except OSError:
+                self.failures += 1
+
+    def close(self) -> None:
+        """Close the last segment."""
+        self._let_go()
+
+
+def frame_bytes(nbytes: int) -> int:
+    """Return what a block of `nbytes` takes in the journal."""
+    return FRAME_HEAD_BYTES + nbytes
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that there is no room left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Take the room on the disk, so that accepting data can't fail for want of it."""
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise  # else a file system that can't reserve; it grows then
+
+
+def _write_at(handle: int, buffers: Sequence[Array], offset: int) -> int:
+    """Write buffers one behind the other and return where they end."""
+    left = list(buffers)
+    while left:
+        done = os.pwritev(handle, left, offset)
+        if done == 0:
+            raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
+        offset += done
+        while left and done >= left[0].nbytes:
+            done -= left.pop(0).nbytes
+        if left and done:
+            left[0] = left[0][done:]
+    return offset
