@@ -28,11 +28,14 @@ class Seen:
         Shape of each series' data, by name.
     checksums : dict
         CRC-32 of each series' data, by name; only if they were asked for.
+    times : dict
+        Number and CRC-32 of each series' time stamps, if it has any; only if data were asked for.
     """
 
     error: str = ""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     checksums: dict[str, int] = field(default_factory=dict)
+    times: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Reader:
@@ -65,7 +68,8 @@ class Reader:
             return Seen(error="the reading process " + (f"died with code {code}" if ready else "hung"))
         content = json.loads(answer)
         shapes = {name: tuple(shape) for name, shape in content["shapes"].items()}
-        return Seen(content["error"], shapes, content["checksums"])
+        times = {name: (count, crc) for name, (count, crc) in content["times"].items()}
+        return Seen(content["error"], shapes, content["checksums"], times)
 
     def _stop(self) -> int:
         if self._process is None:
@@ -90,7 +94,7 @@ def look(path: str, *, data: bool) -> dict[str, Any]:
     import numpy as np
     from pynwb import NWBHDF5IO, TimeSeries
 
-    seen: dict[str, Any] = {"error": "", "shapes": {}, "checksums": {}}
+    seen: dict[str, Any] = {"error": "", "shapes": {}, "checksums": {}, "times": {}}
     try:
         with NWBHDF5IO(path, "r") as io:
             for item in io.read().objects.values():
@@ -98,6 +102,9 @@ def look(path: str, *, data: bool) -> dict[str, Any]:
                     seen["shapes"][item.name] = item.data.shape
                     if data:
                         seen["checksums"][item.name] = zlib.crc32(np.ascontiguousarray(item.data[...]).tobytes())
+                    if data and item.timestamps is not None:
+                        stamps = np.ascontiguousarray(item.timestamps[...])
+                        seen["times"][item.name] = (len(stamps), zlib.crc32(stamps.tobytes()))
     except Exception as error:
         seen["error"] = f"{type(error).__name__}: {error}"
     return seen

@@ -7,8 +7,11 @@
  * WRITELOG_FAIL   fail the n-th write (counted from 1) and none after it, or absent
  * WRITELOG_ERRNO  with this errno (default EIO)
  *
+ * A process may also call writelog_fail_sync() to let the n-th sync from now on fail, and
+ * writelog_fail_paths() to let all writes and syncs of some files fail until further notice.
+ *
  * The path of a descriptor is asked of the kernel at every call, so duplicates and renames need no
- * table. Copying inside the kernel is refused on files below the folder (callers fall back to writing);
+ * table. Reserving room is logged as the change of length it makes. Copying inside the kernel is refused on files below the folder (callers fall back to writing);
  * shared writable mappings are logged as such, because their changes can't be seen.
  *
  * A record is the struct below, then the path, the second path and the data. Paths are relative.
@@ -43,6 +46,10 @@ static size_t folder_length;
 static int log_fd = -1;
 static long fail_at, writes;
 static int fail_errno;
+static long fail_sync_at, syncs;
+static int fail_sync_errno;
+static char fail_part[64];
+static int fail_part_errno;
 
 #define REAL(type, name, ...) \
     static type (*real_##name)(__VA_ARGS__); \
@@ -59,6 +66,25 @@ int writelog_start(const char *dir, const char *log, long fail, int code)
     fail_errno = code;
     log_fd = real_open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     return log_fd < 0 ? -1 : 0;
+}
+
+/* Let the n-th sync from now on fail (0: none). */
+void writelog_fail_sync(long fail, int code)
+{
+    pthread_mutex_lock(&lock);
+    syncs = 0;
+    fail_sync_at = fail;
+    fail_sync_errno = code;
+    pthread_mutex_unlock(&lock);
+}
+
+/* Let all writes and syncs of files whose path has `part` in it fail (an empty one: none). */
+void writelog_fail_paths(const char *part, int code)
+{
+    pthread_mutex_lock(&lock);
+    snprintf(fail_part, sizeof fail_part, "%s", part);
+    fail_part_errno = code;
+    pthread_mutex_unlock(&lock);
 }
 
 __attribute__((constructor)) static void start(void)
@@ -147,16 +173,43 @@ static void append(int operation, const char *path, const char *second, uint64_t
     errno = saved;
 }
 
+static int failed(const char *path, int code)
+{
+    append(FAILED, path, NULL, 0, NULL, 0, 0);
+    pthread_mutex_unlock(&lock);
+    errno = code;
+    return 1;
+}
+
 /* Take the lock for one write; true if this is the one to fail. */
 static int fails(const char *path)
 {
     pthread_mutex_lock(&lock);
+    if (fail_part[0] && strstr(path, fail_part))
+        return failed(path, fail_part_errno);
     if (!fail_at || ++writes != fail_at)
         return 0;
-    append(FAILED, path, NULL, 0, NULL, 0, 0);
-    pthread_mutex_unlock(&lock);
-    errno = fail_errno;
-    return 1;
+    return failed(path, fail_errno);
+}
+
+/* The same for one sync. */
+static int sync_fails(const char *path)
+{
+    pthread_mutex_lock(&lock);
+    if (!path)
+        return 0;
+    if (fail_part[0] && strstr(path, fail_part))
+        return failed(path, fail_part_errno);
+    if (!fail_sync_at || ++syncs != fail_sync_at)
+        return 0;
+    return failed(path, fail_sync_errno);
+}
+
+/* The path of a descriptor; the folder itself is "". */
+static const char *inside_or_root(int fd, char *buffer)
+{
+    const char *path = inside_fd(fd, buffer);
+    return path || log_fd < 0 || strcmp(buffer, folder) ? path : "";
 }
 
 /* ---- opening ---- */
@@ -353,8 +406,10 @@ TRUNCATE_CALL(truncate64)
     { \
         REAL(int, name, int); \
         char buffer[PATH_MAX]; \
-        const char *path = inside_fd(fd, buffer); \
-        pthread_mutex_lock(&lock); \
+        buffer[0] = 0; \
+        const char *path = inside_or_root(fd, buffer); \
+        if (sync_fails(path)) \
+            return -1; \
         return noted(real_##name(fd), FSYNC, path, NULL, 0); \
     }
 SYNC_CALL(fsync)
@@ -468,7 +523,13 @@ FALLOCATE_CALL(fallocate64)
     { \
         REAL(int, name, int, off_t, off_t); \
         char buffer[PATH_MAX]; \
-        return inside_fd(fd, buffer) ? EOPNOTSUPP : real_##name(fd, offset, length); \
+        struct stat info; \
+        const char *path = inside_fd(fd, buffer); \
+        pthread_mutex_lock(&lock); \
+        int grows = path && !fstat(fd, &info) && info.st_size < offset + length; \
+        int code = real_##name(fd, offset, length); \
+        noted(code || !grows, TRUNCATE, path, NULL, offset + length); \
+        return code; \
     }
 POSIX_FALLOCATE_CALL(posix_fallocate)
 POSIX_FALLOCATE_CALL(posix_fallocate64)

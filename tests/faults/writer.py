@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -54,11 +54,13 @@ class Writer:
     ----------
     env : dict, optional
         Its environment, such as one with the write log preloaded.
+    script : str
+        What it runs: this module, or another one that ends in :func:`serve`.
     """
 
-    def __init__(self, env: dict[str, str] | None = None) -> None:
+    def __init__(self, env: dict[str, str] | None = None, script: str = __file__) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -227,8 +229,8 @@ def _ends(thread: threading.Thread) -> bool:
     return thread is threading.main_thread() or not thread.is_alive()
 
 
-def serve() -> None:
-    """Fork a process for each request on standard input; return in each of them, and at the end."""
+def serve(run: Callable[[dict[str, Any]], None]) -> None:
+    """Fork a process that runs each request on standard input; return in each of them, and at the end."""
     import pynwb  # noqa: F401
 
     import nwbflow  # noqa: F401
@@ -237,11 +239,11 @@ def serve() -> None:
     for line in sys.stdin:
         say("pid", child) if (child := os.fork()) else None
         if child == 0:
-            write(json.loads(line))
+            run(json.loads(line))
             return
         _, status = os.waitpid(child, 0)
         say("code", os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":
-    serve()
+    serve(write)

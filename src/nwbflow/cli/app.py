@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError
 from nwbflow.cli.convert import convert
 from nwbflow.cli.demo import demo
 from nwbflow.cli.inspect import inspect
+from nwbflow.cli.recover import recover
 from nwbflow.cli.screens import err, out, say, show_warnings_as_notes
 from nwbflow.errors import NwbflowError
 
@@ -40,6 +41,7 @@ app = App(
 )
 app.command(convert)
 app.command(inspect)
+app.command(recover)
 app.command(demo)
 
 
