@@ -1,0 +1,153 @@
+"""Kill rigs at random times, and cut the power of the disk they record to; used by tests and, at length, by hand.
+
+``python tests/record/power.py kills 500`` and ``python tests/record/power.py cuts 60`` print how it went.
+"""
+
+import contextlib
+import fcntl
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+import rig
+from reader import Reader
+from writer import Writer
+
+import nwbflow
+from nwbflow.errors import TargetError
+
+SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH, linux/ext4.h
+FILE = "session.nwb"
+
+
+class NoDiskError(Exception):
+    """A disk whose power can be cut can't be made here; the text says why."""
+
+
+class Disk:
+    """An ext4 file system in a file, whose power can be cut.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where the file and the mount point are made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.mount_point = folder / "disk"
+        self._image = folder / "image"
+        if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None or shutil.which("mount") is None:
+            raise NoDiskError("cutting a disk's power needs root, mount and mkfs.ext4")
+        self.mount_point.mkdir()
+        with self._image.open("wb") as file:
+            file.truncate(96 * 2**20)
+        self._run("mkfs.ext4", "-q", "-F", str(self._image))
+        self.plug_in()
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NoDiskError(f"{' '.join(command)} failed here: {done.stderr.strip()}")
+
+    def plug_in(self) -> None:
+        """Mount it; the file system replays its log."""
+        self._run("mount", "-o", "loop", str(self._image), str(self.mount_point))
+
+    def cut(self) -> None:
+        """Stop the file system as it is on the disk: nothing that is not synced gets there any more."""
+        handle = os.open(self.mount_point, os.O_RDONLY)
+        try:
+            fcntl.ioctl(handle, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        except OSError as error:
+            raise NoDiskError(f"the power of this file system can't be cut: {error}") from error
+        finally:
+            os.close(handle)
+
+    def unplug(self) -> None:
+        """Unmount it."""
+        subprocess.run(["umount", str(self.mount_point)], capture_output=True, check=True)
+
+
+def problems_after(path: Path, layout: str, said: dict, reader: Reader) -> tuple[list[str], bool]:
+    """Recover, and return what is wrong with the result, and whether there was something to recover."""
+    acknowledged = said.get("acknowledged", {})
+    try:
+        recovery = nwbflow.recover(path)
+    except TargetError as error:
+        return ([str(error)] if acknowledged else []), False  # it had not begun
+    wrong = rig.violations(reader.open(path, data=True), layout, acknowledged)
+    left = [p.name for p in path.parent.iterdir() if p.name.startswith(FILE + ".journal") or p.name == FILE + ".partial"]
+    return [*wrong, *(f"{name} is left" for name in left)], bool(recovery.datasets)
+
+
+def kills(count: int, folder: Path, reader: Reader, seed: int) -> tuple[list[str], int]:
+    """Kill so many rigs; return what went wrong, and how many were killed while there was something to recover."""
+    chance = random.Random(seed)
+    problems, recovered = [], 0
+    with Writer(script=rig.__file__) as process:
+        for number in range(count):
+            path = folder / f"{number}" / FILE
+            path.parent.mkdir()
+            layout, sync = chance.choice(list(rig.LAYOUTS)), chance.choice(["process", "full"])
+            request = {"sync": sync, "blocks": 150, "rows": 40, "segment": 2**18, "together": bool(number % 2)}
+            process.start(path, layout, **request)
+            process.wait_for("started")
+            threading.Event().wait(chance.uniform(0, 0.4))
+            process.send(signal.SIGKILL)
+            end = process.end()
+            wrong, had = problems_after(path, layout, end.said, reader)
+            recovered += had
+            problems += [f"kill {number} ({layout}, {sync}): {text}" for text in wrong]
+            shutil.rmtree(path.parent)
+    return problems, recovered
+
+
+def cuts(count: int, folder: Path, reader: Reader, seed: int, sync: str = "full") -> tuple[list[str], int]:
+    """Cut the power so often; return what went wrong, and how often there was something to recover."""
+    chance = random.Random(seed)
+    disk = Disk(folder)
+    problems, recovered = [], 0
+    try:
+        with Writer(script=rig.__file__) as process:
+            for number in range(count):
+                path = disk.mount_point / f"{number}" / FILE
+                path.parent.mkdir()
+                os.sync()
+                layout = chance.choice(list(rig.LAYOUTS))
+                process.start(path, layout, sync=sync, blocks=400, rows=40, segment=2**18, together=bool(number % 2))
+                process.wait_for("recording" if number % 4 else "started")
+                threading.Event().wait(chance.uniform(0, 0.6))
+                disk.cut()
+                process.send(signal.SIGKILL)
+                end = process.end()
+                disk.unplug()
+                disk.plug_in()
+                if not path.parent.exists() or (not path.exists() and not any(path.parent.iterdir())):
+                    wrong = [f"nothing is there, of {end.said['acknowledged']}"] if "acknowledged" in end.said else []
+                    had = False
+                else:
+                    wrong, had = problems_after(path, layout, end.said, reader)
+                recovered += had
+                problems += [f"cut {number} ({layout}): {text}" for text in wrong]
+                shutil.rmtree(path.parent, ignore_errors=True)
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            disk.unplug()
+    return problems, recovered
+
+
+if __name__ == "__main__":
+    what, times = sys.argv[1], int(sys.argv[2])
+    with tempfile.TemporaryDirectory() as scratch, Reader() as stock:
+        found, had_something = {"kills": kills, "cuts": cuts}[what](times, Path(scratch), stock, 1)
+    print(f"{times} {what}, {had_something} with something to recover, {len(found)} problems", *found, sep="\n")
