@@ -73,7 +73,7 @@ def test_change_fragments_are_named_by_kind(path):
     )
 
 
-@pytest.mark.parametrize("command", ["convert", "inspect", "demo"])
+@pytest.mark.parametrize("command", ["convert", "inspect", "recover", "demo"])
 def test_every_option_of_a_command_is_explained(command):
     shown = subprocess.run(
         [sys.executable, "-m", "nwbflow.cli", command, "--help"], capture_output=True, text=True, check=True

@@ -179,7 +179,7 @@ def _file_of(log: Sequence[Operation], index: int) -> str:
 
 
 def _owners(log: Sequence[Operation]) -> list[str]:
-    """Return for each operation what must be synced to make it last: a file, whatever it is called by then, or a folder."""
+    """Return for each operation what must be synced to make it last: a file, whatever its name is then, or a folder."""
     files: dict[str, str] = {}
     owners = []
     for index, operation in enumerate(log):

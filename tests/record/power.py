@@ -86,7 +86,9 @@ def problems_after(path: Path, layout: str, said: dict, reader: Reader) -> tuple
     except TargetError as error:
         return ([str(error)] if acknowledged else []), False  # it had not begun
     wrong = rig.violations(reader.open(path, data=True), layout, acknowledged)
-    left = [p.name for p in path.parent.iterdir() if p.name.startswith(FILE + ".journal") or p.name == FILE + ".partial"]
+    left = [
+        p.name for p in path.parent.iterdir() if p.name.startswith(FILE + ".journal") or p.name == FILE + ".partial"
+    ]
     return [*wrong, *(f"{name} is left" for name in left)], bool(recovery.datasets)
 
 
@@ -99,7 +101,7 @@ def kills(count: int, folder: Path, reader: Reader, seed: int) -> tuple[list[str
             path = folder / f"{number}" / FILE
             path.parent.mkdir()
             layout, sync = chance.choice(list(rig.LAYOUTS)), chance.choice(["process", "full"])
-            request = {"sync": sync, "blocks": 150, "rows": 40, "segment": 2**18, "together": bool(number % 2)}
+            request = {"sync": sync, "blocks": 400, "rows": 40, "segment": 2**18, "together": bool(number % 2)}
             process.start(path, layout, **request)
             process.wait_for("started")
             threading.Event().wait(chance.uniform(0, 0.4))

@@ -15,12 +15,12 @@ import pynwb
 import pytest
 from pynwb import NWBHDF5IO, TimeSeries
 from pynwb.core import ScratchData
+from support import describe, session
 
 import nwbflow
 from nwbflow.errors import DurabilityError, ErrorKind
 from nwbflow.model.events import ChunkStored, RunFinished
 from nwbflow.record.intake import Intake
-from support import describe, session
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -258,7 +258,8 @@ FORKS = """
 
     stored = threading.Event()
     nwbfile = session(x=nwbflow.live((None, 4), "int16", chunks=(100, 2)))
-    with nwbflow.Recorder(nwbfile, sys.argv[1], progress=lambda e: stored.set() if isinstance(e, ChunkStored) else None) as recorder:
+    observe = lambda event: stored.set() if isinstance(event, ChunkStored) else None
+    with nwbflow.Recorder(nwbfile, sys.argv[1], progress=observe) as recorder:
         recorder["x"].append([[1, 2, 3, 4]] * 550).wait()
         stored.wait()
         child = os.fork()
@@ -299,9 +300,14 @@ class RigFailed(Exception):
 @pytest.mark.parametrize("kind", [RigFailed, KeyboardInterrupt])
 def test_an_exception_finishes_the_file_with_all_that_was_appended(kind, path, paired, block, reader):
     data, times = block(230)
-    with pytest.raises(kind) as raised, nwbflow.Recorder(paired, path) as recorder:
-        recorder["probe"].append(data, timestamps=times)
-        raise kind
+
+    def rig():
+        with nwbflow.Recorder(paired, path) as recorder:
+            recorder["probe"].append(data, timestamps=times)
+            raise kind
+
+    with pytest.raises(kind) as raised:
+        rig()
     assert alone(path)
     assert reader.open(path, data=True).checksums["probe"] == zlib.crc32(data.tobytes())
     assert raised.value.__notes__ == [f"what had been recorded until then is finished, in {path}"]

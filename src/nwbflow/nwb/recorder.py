@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pynwb
 
-from nwbflow.errors import ErrorKind, SettingsError
+from nwbflow.errors import ErrorKind, SettingsError, StorageError
 from nwbflow.model.events import RunFailed, RunFinished, RunStarted
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.candidates import find
@@ -203,6 +203,7 @@ class Recorder:
             raise SettingsError(f"sync={sync!r}: give 'process' or 'full'", kind=ErrorKind.OPTION)
         self.receipt: Receipt | None = None
         self._closing = threading.Lock()
+        self._failed = False
         self._began = time.perf_counter()
         self._workers = count_workers(workers)
         limit = parse_bytes(queue)
@@ -312,8 +313,15 @@ class Recorder:
         """
         self._recording.check_process()
         with self._closing:
+            if self._failed:
+                raise StorageError(
+                    f"{self._path}: closing this recorder has failed before; see that error, and nwbflow recover",
+                    kind=ErrorKind.CLOSED,
+                )
             if self.receipt is None:
+                self._failed = True
                 self.receipt = self._finish()
+                self._failed = False
             return self.receipt
 
     def _finish(self) -> Receipt:
