@@ -103,8 +103,8 @@ def kills(count: int, folder: Path, reader: Reader, seed: int) -> tuple[list[str
             layout, sync = chance.choice(list(rig.LAYOUTS)), chance.choice(["process", "full"])
             request = {"sync": sync, "blocks": 400, "rows": 40, "segment": 2**18, "together": bool(number % 2)}
             process.start(path, layout, **request)
-            process.wait_for("started")
-            threading.Event().wait(chance.uniform(0, 0.4))
+            process.wait_for("recording" if number % 4 else "started")
+            threading.Event().wait(chance.uniform(0, 0.5))
             process.send(signal.SIGKILL)
             end = process.end()
             wrong, had = problems_after(path, layout, end.said, reader)

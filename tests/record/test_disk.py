@@ -144,7 +144,7 @@ def test_any_single_failing_write_loses_nothing_that_was_acknowledged(sync, logg
     writes = sum(operation.kind is Kind.WRITE for operation in read_log(log))
     assert writes > 40
     problems, finished = [], 0
-    for number in range(1 + (sync == "full"), writes + 1, 4):
+    for number in range(1 + (sync == "full"), writes + 1, 6):
         shutil.rmtree(path.parent)
         path.parent.mkdir()
         log.unlink()
@@ -152,7 +152,7 @@ def test_any_single_failing_write_loses_nothing_that_was_acknowledged(sync, logg
         finished += end.code == 0
         problems += [f"write {number}: {p}" for p in right_now_or_after_recovering(end, path, "paired", reader)]
     assert not problems
-    assert finished > 5  # a failing journal or partial file need not end a recording
+    assert finished > 2  # a failing journal or partial file need not end a recording
 
 
 @pytest.mark.requirement("S2")

@@ -4,6 +4,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from writer import Writer
 import nwbflow
 from nwbflow.errors import ErrorKind
 from nwbflow.record.folder import JournalFolder
+from nwbflow.tools.inspect import inspect_file
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +186,35 @@ def test_the_command_says_what_was_kept_and_where(left, capsys):
     assert {"name": "/acquisition/slow/data", "kept": acknowledged["slow"], "lost": 0} in told["datasets"]
     assert main(["recover", str(path.with_name("absent.nwb"))]) == 1
     assert "absent.nwb" in capsys.readouterr().err
+
+
+def test_looking_into_what_a_crash_left_names_the_way_out(left):
+    path, _ = left
+    with pytest.raises(nwbflow.TargetError, match="nwbflow recover") as refused:
+        inspect_file(path.with_name(path.name + ".partial"))
+    assert refused.value.kind is ErrorKind.LOCKED
+
+
+FORGETS = """
+    import os, sys
+    import numpy as np
+    import nwbflow
+    from support import session
+
+    recorder = nwbflow.Recorder(session(x=nwbflow.live((None, 64), "int16", chunks=(250, 64))), sys.argv[1])
+    for number in range(40):
+        recorder["x"].append(np.full((500, 64), number))
+    raise SystemExit(3)
+"""
+
+
+@pytest.mark.requirement("S2")
+def test_a_program_that_ends_without_closing_ends_and_all_it_appended_is_in_the_journal(tmp_path):
+    path = tmp_path / "session.nwb"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    for number in range(3):  # how far it had got when it ended is chance
+        target = path.with_name(f"{number}.nwb")
+        command = [sys.executable, "-c", textwrap.dedent(FORGETS), str(target)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (3, "")
+        assert [d.kept for d in nwbflow.recover(target).datasets] == [20_000]

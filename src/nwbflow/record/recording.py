@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 import threading
@@ -74,6 +75,7 @@ class Recording:
         self._intake = Intake(manifest.series, limit)
         self._journal = Journal(folder.path, manifest.identity, sync=sync)
         self._notes: list[str] = []
+        self._halting = False
         self._fold_error: BaseException | None = None
         file = open_structure(partial)
         self._file_handle: int | None = file.id.get_vfd_handle()
@@ -174,7 +176,7 @@ class Recording:
         """Fold what is in the journal into the partial file; give that up, not the recording, if it fails."""
         reader = JournalReader(self._folder.path, self._manifest)
         try:
-            while self._intake.wait_for_frame(reader.expected):
+            while self._intake.wait_for_frame(reader.expected) and not self._halting:
                 block = reader.read()
                 if block is None:
                     raise StorageError(
@@ -232,6 +234,7 @@ class Recording:
         started = time.perf_counter()
         put_in_place(self._partial, self._folder.target, self._folder)
         self._folder.retire()
+        _recordings.discard(self)
         lost = self._intake.first_lost()
         if lost is not None:
             lost.add_note(f"{self._folder.target} is finished, with all rows that were acknowledged")
@@ -265,6 +268,19 @@ class Recording:
         """Give up the lock on the journal, so that it can be recovered."""
         self._folder.let_go()
 
+    def halt(self) -> None:
+        """Bring what waits into the journal and end the threads: the program ends, and nobody has closed this.
+
+        Python stops other threads wherever they are when it ends. One that is inside HDF5 then would keep its lock,
+        and the program would never end.
+        """
+        self._intake.close()
+        self._halting = True
+        self._writer.join()
+        self._folder_thread.join()
+        if self._fold_error is None:
+            self._fold.abandon()
+
     def forked(self) -> None:
         """Take this process's hands off the files of the one it was forked from."""
         self._folder.let_go()
@@ -278,7 +294,14 @@ def _in_forked_process() -> None:
         recording.forked()
 
 
+def _at_exit() -> None:
+    for recording in list(_recordings):
+        if recording.is_ours:
+            recording.halt()
+
+
 os.register_at_fork(after_in_child=_in_forked_process)
+atexit.register(_at_exit)
 
 
 def _checked(block: object, dataset: LiveDataset) -> Array:

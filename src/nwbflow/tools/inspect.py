@@ -20,6 +20,7 @@ from nwbflow.encoding.codecs import describe
 from nwbflow.errors import ErrorKind, LinkError, TargetError, UnsupportedError
 from nwbflow.links.files import open_file
 from nwbflow.model.layout import Filter
+from nwbflow.sinks.staging import journal_path
 from nwbflow.tools.storage_report import DatasetReport, FileReport, LinkKind, LinkReport, Storage, Totals
 
 __all__ = ["DatasetReport", "FileReport", "LinkKind", "LinkReport", "Storage", "Totals", "inspect_file"]
@@ -73,6 +74,13 @@ def _opened(path: Path) -> h5py.File:
     except LinkError as error:
         if error.kind is ErrorKind.NOT_HDF5:
             raise UnsupportedError(str(error), kind=error.kind) from error
+        target = path.with_name(path.name.removesuffix(".partial"))
+        if error.kind is ErrorKind.LOCKED and journal_path(target).exists():
+            raise TargetError(
+                f"{path} belongs to a recording that is running, or was interrupted: then finish it with "
+                f"nwbflow recover {target}",
+                kind=ErrorKind.LOCKED,
+            ) from error
         raise TargetError(str(error), kind=error.kind) from error
 
 
