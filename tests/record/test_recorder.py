@@ -347,7 +347,7 @@ def test_a_path_that_is_being_recorded_to_is_nobody_elses(path, paired, block):
     ("options", "text"),
     [
         ({"sync": "sometimes"}, "sync='sometimes'"),
-        ({"queue": "much"}, "'much'"),
+        ({"queue": "much"}, "queue='much'"),
         ({"workers": 0}, "workers=0"),
         ({"profile": "best"}, "profile='best'"),
         ({"progress": 3}, "progress=3"),

@@ -206,7 +206,7 @@ class Recorder:
         self._failed = False
         self._began = time.perf_counter()
         self._workers = count_workers(workers)
-        limit = parse_bytes(queue)
+        limit = parse_bytes(queue, "queue")
         self._hub = Hub(make_observers(progress))
         self._notes: list[str] = []
         self._path = check_target(path, overwrite=overwrite)

@@ -327,7 +327,7 @@ def _smaller_chunks(group: Sequence[Request], largest: int, needed: int, memory:
     return chunks if _least(tried) <= memory else None
 
 
-def parse_bytes(value: str | int | None) -> int:
+def parse_bytes(value: str | int | None, option: str = "memory") -> int:
     """Return a number of bytes.
 
     Parameters
@@ -335,6 +335,8 @@ def parse_bytes(value: str | int | None) -> int:
     value : str, int or None
         Bytes, or text such as ``"2GB"`` (10**9) or ``"512 MiB"`` (2**20), in any case; ``None``
         is :func:`default_memory`.
+    option : str
+        What the value was given for, for the error.
 
     Raises
     ------
@@ -350,7 +352,7 @@ def parse_bytes(value: str | int | None) -> int:
         amount = int(Decimal(found[1]) * _UNITS[found[2].lower()])
     if amount < 1:
         raise SettingsError(
-            f"memory={value!r} is no amount of memory: give bytes, or text such as '2GB' or '512 MiB' "
+            f"{option}={value!r} is no amount of memory: give bytes, or text such as '2GB' or '512 MiB' "
             "(B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)",
             kind=ErrorKind.OPTION,
         )
