@@ -81,6 +81,13 @@ class Journal:
         Of the recording.
     sync : bool
         Whether :meth:`write` returns only when the disk has it.
+
+    Attributes
+    ----------
+    written : int
+        Frames written, which is the number of the next one.
+    failures : int
+        How often a write or sync failed for another reason than a full disk.
     """
 
     def __init__(self, folder: Path, identity: bytes, *, sync: bool) -> None:
@@ -112,9 +119,11 @@ class Journal:
                 self._write(frames)
                 break
             except OSError as error:
-                self.failures += 1
                 self._let_go()
-                if is_full(error) or attempt == ATTEMPTS - 1:
+                if is_full(error):
+                    raise
+                self.failures += 1
+                if attempt == ATTEMPTS - 1:
                     raise
         self.written += len(blocks)
 
