@@ -167,7 +167,7 @@ def test_without_syncing_a_loss_of_power_is_found_to_lose_rows(logged, reader, t
 @pytest.mark.requirement("S2", "S5")
 def test_recovering_may_itself_be_killed_at_any_point(logged, reader, tmp_path):
     live, before, log_file = tmp_path / "live", tmp_path / "before", tmp_path / "log"
-    recorded(logged, live, log_file, "both", "process", ends=False)
+    recorded(logged, live, log_file, "both", "process", ends=False, blocks=12)
     shutil.copytree(live, before)
     log_file.unlink()
     assert logged.write(live / FILE, "recover", log=str(log_file)).code == 0

@@ -174,7 +174,7 @@ def test_no_order_of_events_breaks_the_promise(reader):
     with Writer(script=rig.__file__) as recoverers:
         Promise.stock, Promise.recoverers = reader, recoverers
         Promise.TestCase.settings = settings(
-            max_examples=25,
+            max_examples=20,
             stateful_step_count=14,
             deadline=None,
             derandomize=True,
