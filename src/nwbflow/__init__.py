@@ -3,6 +3,7 @@
 from nwbflow.errors import (
     ErrorKind,
     LinkError,
+    LinkMismatchWarning,
     NwbflowError,
     PlanError,
     SettingsError,
@@ -14,6 +15,7 @@ from nwbflow.errors import (
 )
 from nwbflow.model.receipt import DatasetReceipt, Receipt
 from nwbflow.nwb.data import DataIO, blocks, raw
+from nwbflow.nwb.external import copy, link
 from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
@@ -28,6 +30,7 @@ __all__ = [
     "DatasetReceipt",
     "ErrorKind",
     "LinkError",
+    "LinkMismatchWarning",
     "NwbflowError",
     "PlanError",
     "Profile",
@@ -41,6 +44,8 @@ __all__ = [
     "VerifyError",
     "__version__",
     "blocks",
+    "copy",
+    "link",
     "raw",
     "write",
 ]

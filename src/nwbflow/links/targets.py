@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nwbflow.errors import ErrorKind, LinkError
+from nwbflow.errors import ErrorKind, LinkError, SettingsError
 from nwbflow.links.files import open_file
 from nwbflow.model.layout import MaxShape, Shape
 
@@ -104,7 +104,7 @@ def target_of(given: TargetLike) -> Target:
     nwbflow.errors.LinkError
         The file is missing, no regular file, unreadable, no HDF5 file, damaged or being written; in it the path is
         missing, a broken link or a group; the dataset is closed or has no elements to link (null dataspace).
-    TypeError
+    nwbflow.errors.SettingsError
         If `given` is something else.
     """
     if isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(g, str | os.PathLike) for g in given):
@@ -115,8 +115,9 @@ def target_of(given: TargetLike) -> Target:
     while dataset is not None and not isinstance(dataset, h5py.Dataset):
         dataset = getattr(dataset, "dataset", None)
     if dataset is None:
-        raise TypeError(
-            f"a target is an open h5py dataset or a pair ('file.nwb', '/path/in/it'), not {type(given).__name__}"
+        raise SettingsError(
+            f"a target is an open h5py dataset or a pair ('file.nwb', '/path/in/it'), not {type(given).__name__}",
+            kind=ErrorKind.OPTION,
         )
     if not dataset:
         raise LinkError("the h5py dataset given as a target is closed; keep its file open", kind=ErrorKind.CLOSED)

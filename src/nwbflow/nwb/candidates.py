@@ -11,14 +11,16 @@ from typing import Any
 import h5py
 import numpy as np
 from hdmf.backends.hdf5 import HDF5IO, H5DataIO
-from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
+from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder, LinkBuilder
 from hdmf.data_utils import AbstractDataChunkIterator, GenericDataChunkIterator
 from hdmf.data_utils import DataIO as HdmfDataIO
 
 from nwbflow.engine.cast import exact
 from nwbflow.errors import ErrorKind, SourceError
+from nwbflow.links.targets import Target
 from nwbflow.model.data import Array, Source, Stream
 from nwbflow.nwb.data import BlocksData, DataIO, SourceData
+from nwbflow.nwb.external import CopiedData
 from nwbflow.nwb.iterators import IteratorStream
 from nwbflow.planning.chunks import SeriesKind
 from nwbflow.sources.arrays import as_source
@@ -58,6 +60,8 @@ class Candidate:
         Whether the data may keep one waiting, so that others should not wait with them. HDMF's generic iterator
         slices something that is there already: it never waits, and several often share one reader, which must
         not be used from two threads.
+    copied : Target or None
+        The dataset of another file that this is a copy of.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Candidate:
     kind: SeriesKind
     initial: tuple[int, ...]
     live: bool
+    copied: Target | None = None
 
     @property
     def nbytes(self) -> int | None:
@@ -115,10 +120,11 @@ def foreign_wrappers(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[tu
     ]
 
 
-def path_of(builder: DatasetBuilder) -> str:
+def path_of(builder: DatasetBuilder | GroupBuilder | LinkBuilder) -> str:
     """Return the absolute path HDMF writes a builder to."""
-    if builder.location is not None:
-        parts = [builder.location, builder.name]
+    location = getattr(builder, "location", None)  # links that were not read have none
+    if location is not None:
+        parts = [location, builder.name]
     else:
         parts = []
         at: Any = builder
@@ -172,6 +178,7 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
         kind=_kind(builder.name, types, len(shape), column=column),
         initial=_initial(supply, data),
         live=not isinstance(supply, Source) and not isinstance(data, GenericDataChunkIterator),
+        copied=data.target if isinstance(data, CopiedData) else None,
     )
 
 
@@ -201,6 +208,11 @@ def _numeric(found: Any) -> np.dtype[Any] | None:
     except TypeError:
         return None
     return dtype if dtype.kind in _NUMBERS and dtype.itemsize <= 8 and h5py.check_enum_dtype(dtype) is None else None
+
+
+def is_plain(dtype: np.dtype[Any]) -> bool:
+    """Return whether elements of `dtype` are numbers that are ours to store."""
+    return _numeric(dtype) is not None
 
 
 def _native(data: Any) -> np.dtype[Any]:

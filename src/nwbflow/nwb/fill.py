@@ -130,9 +130,9 @@ class Passage:
             What is wrong with the request, the memory it takes, or the data.
         """
         found = find(root, manager, written)
-        self.linked += links(root, written)
+        self.linked += links(root, written)  # those that HDMF makes, or copies
         for name, wrapper in foreign_wrappers(root, written):
-            self._say(
+            self.say(
                 name,
                 f"its settings were not used: {wrapper} carries none for HDF5 (a copy of hdmf's H5DataIO has lost "
                 "them). Wrap the data in nwbflow.DataIO",
@@ -223,19 +223,19 @@ class Passage:
             receipt = tally.receipt()
             self.receipts.append(receipt)
             if receipt.encoded_by == "HDF5":
-                self._say(receipt.name, "its codec can't be run outside HDF5; HDF5's own filters did it, in one thread")
+                self.say(receipt.name, "its codec can't be run outside HDF5; HDF5's own filters did it, in one thread")
             if may_change_values(receipt.layout.filters) and self.options.verify != "no":
-                self._say(receipt.name, "its codec may change values, so decoded elements were not compared")
+                self.say(receipt.name, "its codec may change values, so decoded elements were not compared")
             if tally.largest_block > self.options.memory:
-                self._say(
+                self.say(
                     receipt.name,
                     f"its blocks had up to {tally.largest_block / 1e6:.0f} MB, more than memory= allows; they are the "
                     "iterator's own memory: make smaller ones",
                 )
             if receipt.unwritten:
-                self._say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
+                self.say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
             if tally.scattered:
-                self._say(
+                self.say(
                     receipt.name,
                     f"{tally.scattered} blocks with selections that are no rectangle went through HDF5 one by one; "
                     "its chunks carry no checksum of ours and were not verified",
@@ -244,7 +244,8 @@ class Passage:
             n for n in self.linked if isinstance(file.get(n, getlink=True), h5py.SoftLink | h5py.ExternalLink)
         ]
 
-    def _say(self, dataset: str, text: str) -> None:
+    def say(self, dataset: str, text: str) -> None:
+        """Note something a careful user wants to know of a dataset."""
         self.notes.append(f"{dataset}: {text}")
         self.emit(Warned(dataset=dataset, message=text))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.reservations import reserved
 from nwbflow.nwb.session import EXPANDABLE, FileOptions, RulesLike, Session
+from nwbflow.nwb.ties import Circumstances, ExternalPolicy, make, settle, taken_out
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
 
@@ -32,6 +34,8 @@ class _Flow:
     source: Any
     comm: Any
     manager: BuildManager
+    get_written: Any
+    _written_builders: Any
 
     @contextlib.contextmanager
     def _opening(
@@ -127,10 +131,28 @@ class _Flow:
                 super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]
                 return
             options = self._session.options(tuple(kwargs.get("expandable", EXPANDABLE)))
-            storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)  # type: ignore[attr-defined]
-            with reserved(builder, self.manager, storages) as reservations:
-                super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]
+            circumstances = self._circumstances(passage, kwargs.get("export_source"), kwargs.get("link_data", True))
+            ties = settle(builder, circumstances)
+            with taken_out(ties, builder, self.get_written):
+                storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
+                with reserved(builder, self.manager, storages) as reservations:
+                    super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]
+            make(ties, self._file)
+            for tie in ties:
+                self._written_builders.set_written(tie.builder)
             passage.reservations += reservations
+            passage.linked += [tie.name for tie in ties]
+
+    def _circumstances(self, passage: Passage, exported: str | None, linking: bool) -> Circumstances:
+        return Circumstances(
+            manager=self.manager,
+            written=self.get_written,
+            own=Path(os.path.realpath(self.source or self._file.filename)),
+            policy=self._session.external,
+            linking=linking,
+            exported=None if exported is None else Path(os.path.realpath(exported)),
+            say=passage.say,
+        )
 
     def write_link(self, parent: h5py.Group, builder: LinkBuilder, export_source: str | None = None) -> Any:
         """Write a link (HDMF calls this).
@@ -186,6 +208,10 @@ class NWBHDF5IO(_Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
         Stored bytes against their checksum, decoded values against what was sent, or nothing.
     progress : bool, callable or sequence of callables
         ``True`` shows a progress bar; a callable gets every event.
+    external : {"error", "link", "copy"}, optional
+        What becomes of datasets and containers of other files that come without :func:`link` or :func:`copy`:
+        refused, linked after a check, copied. Without it as in PyNWB (`link_data` decides), with a warning where a
+        container says something else than what it is linked to.
     libver, locking, fs_strategy, fs_page_size, page_buf_size, rdcc_nbytes
         HDF5 file settings, as in :class:`h5py.File`.
 
@@ -215,6 +241,7 @@ class NWBHDF5IO(_Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
         memory: str | int | None = None,
         verify: str = "stored",
         progress: Progress = False,
+        external: ExternalPolicy = None,
         libver: str | tuple[str, str] | None = None,
         locking: bool | str | None = None,
         fs_strategy: str | None = None,
@@ -223,7 +250,13 @@ class NWBHDF5IO(_Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
         rdcc_nbytes: int | None = None,
     ) -> None:
         session = Session(
-            profile=profile, rules=rules, workers=workers, memory=memory, verify=verify, progress=progress
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            verify=verify,
+            progress=progress,
+            external=external,
         )
         options = FileOptions(
             libver=libver,
@@ -257,7 +290,7 @@ class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
     ----------
     path, mode, manager, comm, file, driver, aws_region, herd_path
         As in HDMF.
-    profile, rules, workers, memory, verify, progress
+    profile, rules, workers, memory, verify, progress, external
         As in :class:`NWBHDF5IO`.
     libver, locking, fs_strategy, fs_page_size, page_buf_size, rdcc_nbytes
         HDF5 file settings, as in :class:`h5py.File`.
@@ -285,6 +318,7 @@ class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
         memory: str | int | None = None,
         verify: str = "stored",
         progress: Progress = False,
+        external: ExternalPolicy = None,
         libver: str | tuple[str, str] | None = None,
         locking: bool | str | None = None,
         fs_strategy: str | None = None,
@@ -293,7 +327,13 @@ class HDF5IO(_Flow, HdmfHDF5IO):  # type: ignore[misc]
         rdcc_nbytes: int | None = None,
     ) -> None:
         session = Session(
-            profile=profile, rules=rules, workers=workers, memory=memory, verify=verify, progress=progress
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            verify=verify,
+            progress=progress,
+            external=external,
         )
         options = FileOptions(
             libver=libver,

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from h5py import h5z
 from hdmf.backends.hdf5 import HDF5IO
 from hdmf.build import BuildManager
 
 from nwbflow.encoding.codecs import Codec, parse_codec
-from nwbflow.errors import ErrorKind, NwbflowError, SettingsError
+from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, UnsupportedError
+from nwbflow.links.targets import Target
 from nwbflow.model.data import Source
 from nwbflow.model.layout import Layout, MaxShape, Shape
 from nwbflow.nwb.candidates import Candidate
@@ -20,7 +22,7 @@ from nwbflow.nwb.iterators import IteratorStream
 from nwbflow.planning.chunks import complete_chunks
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
-from nwbflow.sinks.hdf5 import creation_list, try_layout
+from nwbflow.sinks.hdf5 import creation_list, layout_of, try_layout
 
 SMALL = 64 * 2**10
 """Arrays below this many bytes are PyNWB's to write: nothing is gained by doing it elsewhere."""
@@ -42,6 +44,8 @@ class Storage:
         How hard the encoder works.
     grow : bool
         Whether the reservation starts with no rows and grows.
+    kept : bool
+        Whether the stored chunks of the dataset it is a copy of are taken over as they are.
     """
 
     candidate: Candidate
@@ -49,6 +53,7 @@ class Storage:
     layout: Layout
     effort: int | str | None
     grow: bool
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +109,14 @@ def decide(candidates: Sequence[Candidate], wishes: Wishes, manager: BuildManage
                 kind=ErrorKind.OPTION,
             ) from error
         if storage is not None:
-            decided.append(storage)
+            decided.append(_keep_chunks(storage))
     return decided
 
 
 def _decide_one(candidate: Candidate, wishes: Wishes, manager: BuildManager) -> Storage | None:
     wrapper = candidate.wrapper
+    if candidate.copied is not None and (own := _as_copied(candidate, wishes)) is not None:
+        return own
     settings = wishes.rules.match(candidate.name, candidate.types, candidate.builder.name)
     if isinstance(wrapper, DataIO):
         wanted = (wrapper.chunks_wish, wrapper.codec, wrapper.checksum)
@@ -194,6 +201,49 @@ def _as_h5dataio_says(
     if layout.chunks is None:
         return Storage(candidate=candidate, create=create, layout=layout, effort=None, grow=False)
     return _chunked(candidate, {**create, "chunks": layout.chunks}, None)
+
+
+def _as_copied(candidate: Candidate, wishes: Wishes) -> Storage | None:
+    """Return the storage of a copy of which nothing else is said: its source's, where that is chunked."""
+    asked = wishes.rules.match(candidate.name, candidate.types, candidate.builder.name).rules
+    stored = _stored_layout(candidate.copied)
+    if candidate.wrapper is not None or asked or stored is None:
+        return None
+    if stored.dtype.newbyteorder("=") != candidate.dtype.newbyteorder("="):
+        return None  # the schema asks for another type
+    missing = [item.id for item in stored.filters if not h5z.filter_avail(item.id)]
+    if missing:
+        raise UnsupportedError(
+            f"{candidate.copied} is stored with HDF5 filter {missing[0]}, which is not installed here: "
+            "pip install nwbflow[codecs]",
+            kind=ErrorKind.PLUGIN,
+        )
+    create: dict[str, Any] = {
+        "shape": stored.shape,
+        "dtype": stored.dtype,
+        "maxshape": stored.maxshape,
+        "chunks": stored.chunks,
+        "dcpl": creation_list(stored.filters),
+    }
+    if stored.fillvalue is not None:
+        create["fillvalue"] = stored.fillvalue
+    return _chunked(candidate, create, None)
+
+
+def _keep_chunks(storage: Storage) -> Storage:
+    """Return `storage` such that chunks are taken over as they are, if its source has the same."""
+    stored, layout = _stored_layout(storage.candidate.copied), storage.layout
+    if stored is None or (stored.dtype, stored.chunks, stored.filters) != (layout.dtype, layout.chunks, layout.filters):
+        return storage
+    return replace(storage, kept=stored.fillvalue == layout.fillvalue)
+
+
+def _stored_layout(copied: Target | None) -> Layout | None:
+    """Return how a dataset lies in its own file; ``None`` where it has no chunks there."""
+    if copied is None:
+        return None
+    with copied.opened() as dataset:
+        return layout_of(dataset) if dataset.chunks is not None and not dataset.is_virtual else None
 
 
 def _iterators_chunks(candidate: Candidate, most: MaxShape, profile: Profile | None) -> Shape | None:

@@ -16,6 +16,7 @@ from nwbflow.model.events import RunFailed, RunFinished
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
 from nwbflow.nwb.layouts import Wishes
+from nwbflow.nwb.ties import ExternalPolicy, check_external
 from nwbflow.observe.hub import Hub, Progress, make_observers
 from nwbflow.planning.memory import parse_bytes
 from nwbflow.planning.profiles import Profile, get_profile
@@ -63,8 +64,8 @@ class Session:
 
     Parameters
     ----------
-    profile, rules, workers, memory, verify, progress
-        As in :func:`nwbflow.write`.
+    profile, rules, workers, memory, verify, progress, external
+        As in :class:`nwbflow.NWBHDF5IO`.
 
     Raises
     ------
@@ -81,7 +82,9 @@ class Session:
         memory: str | int | None,
         verify: str,
         progress: Progress,
+        external: ExternalPolicy,
     ) -> None:
+        self.external = check_external(external)
         self.receipt: Receipt | None = None
         self._profile = None if profile is None else get_profile(profile)
         self._rules = Rules.load(rules)

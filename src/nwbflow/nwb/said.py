@@ -1,0 +1,170 @@
+"""What a container says of a dataset that is to be linked, compared with what the dataset holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder, LinkBuilder, ReferenceBuilder
+from hdmf.data_utils import DataIO
+from hdmf.utils import get_data_shape
+from hdmf.validate.validator import check_shape, check_type
+
+from nwbflow.links.compare import Difference, differences, plain
+from nwbflow.links.targets import ReferenceTo, Target
+from nwbflow.model.layout import Shape
+from nwbflow.nwb.candidates import path_of
+
+_IDENTITY = ("object_id", "namespace")
+"""Attributes that tell objects apart, or say where their type was defined; they are the target's own."""
+
+_SERIES_ROWS = ("data", "timestamps", "control")
+"""Datasets of a TimeSeries whose first axes are one (https://nwb-schema.readthedocs.io, TimeSeries)."""
+
+_CHANNEL_ROWS = ("electrodes", "channel_conversion")
+"""Datasets of an ElectricalSeries that have one element for each column of its data."""
+
+
+def compare(builder: DatasetBuilder, target: Target, manager: BuildManager) -> list[Difference]:
+    """Return everything in which a container and the dataset it is to link to differ.
+
+    Parameters
+    ----------
+    builder : DatasetBuilder
+        What the container says: attributes, and its place among its siblings.
+    target : Target
+        What is to be linked.
+    manager : BuildManager
+        What made the builder; knows the types.
+
+    Returns
+    -------
+    list of Difference
+        Attributes first, then what is about the elements themselves (type, shape, lengths).
+    """
+    said = {name: _value(value) for name, value in builder.attributes.items() if name not in _IDENTITY}
+    spec = builder.matched_spec
+    defaults = {a.name: a.default_value for a in spec.attributes if a.default_value is not None} if spec else {}
+    return [*differences(said, target.attributes, defaults), *_structure(builder, target, manager)]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, ReferenceBuilder):
+        value = value.builder
+    return ReferenceTo(path_of(value)) if isinstance(value, DatasetBuilder | GroupBuilder) else value
+
+
+def _structure(builder: DatasetBuilder, target: Target, manager: BuildManager) -> Iterator[Difference]:
+    spec = builder.matched_spec
+    if spec is not None:
+        if isinstance(spec.dtype, str) and not _fits(spec.dtype, target.dtype):
+            yield Difference("dtype", spec.dtype, str(target.dtype), structural=True)
+        if spec.shape is not None and not check_shape(spec.shape, target.shape):
+            yield Difference("shape", _shapes(spec.shape), target.shape, structural=True)
+    parent = builder.parent
+    if not isinstance(parent, GroupBuilder) or not target.shape:
+        return
+    for what, expected, found in _lengths(builder, target.shape, parent, manager):
+        if expected is not None and expected != found:
+            yield Difference(what, expected, found, structural=True)
+
+
+def _fits(declared: str, dtype: np.dtype[Any]) -> bool:
+    try:
+        return bool(check_type(declared, dtype))
+    except (KeyError, ValueError):  # types the schema language has no name for are the validator's to judge
+        return True
+
+
+def _shapes(spec_shape: Any) -> str:
+    """Return the shapes a schema allows as a user reads them, e.g. ``(?, 3) or (?, ?, 3)``."""
+    several = spec_shape if isinstance(spec_shape[0], list | tuple) else [spec_shape]
+    return " or ".join("(" + ", ".join("?" if n is None else str(n) for n in shape) + ")" for shape in several)
+
+
+def _lengths(
+    builder: DatasetBuilder, shape: Shape, parent: GroupBuilder, manager: BuildManager
+) -> Iterator[tuple[str, int | None, int]]:
+    """Give what a length is called, what the siblings say it is, and what it is in the target."""
+    if builder.name in _SERIES_ROWS:
+        for name in _SERIES_ROWS:
+            if name != builder.name:
+                yield f"rows, as {name}", _rows(parent, name), shape[0]
+    if builder.name == "data" and "electrodes" in parent:
+        for name in _CHANNEL_ROWS:
+            yield f"channels, as {name}", _rows(parent, name), shape[1] if len(shape) > 1 else 1
+    if builder.name in _CHANNEL_ROWS and len(_shape(parent, "data") or ()) > 1:
+        yield "channels, as data", (_shape(parent, "data") or (0, 0))[1], shape[0]
+    is_column = manager.get_builder_dt(builder) is not None and builder.name != "id"
+    if is_column and "id" in parent and not _is_indexed(builder, parent):
+        yield "rows, as id", _rows(parent, "id"), shape[0]
+
+
+def _is_indexed(builder: DatasetBuilder, parent: GroupBuilder) -> bool:
+    return any(
+        isinstance(target := other.attributes.get("target"), ReferenceBuilder) and target.builder is builder
+        for other in parent.datasets.values()
+    )
+
+
+def _rows(parent: GroupBuilder, name: str) -> int | None:
+    shape = _shape(parent, name)
+    return shape[0] if shape else None
+
+
+def _shape(parent: GroupBuilder, name: str) -> Shape | None:
+    """Return a sibling's shape; ``None`` where there is none, or not all of it is known, or it has no elements."""
+    sibling = parent.get(name)
+    if isinstance(sibling, LinkBuilder):
+        sibling = sibling.builder
+    if not isinstance(sibling, DatasetBuilder):
+        return None
+    data = sibling.data.data if isinstance(sibling.data, DataIO) else sibling.data
+    shape = getattr(data, "shape", None) or get_data_shape(data, strict_no_data_load=True)
+    if not shape or any(n is None for n in shape) or 0 in shape:
+        return None
+    return tuple(int(n) for n in shape)
+
+
+def adopt(builder: DatasetBuilder, found: list[Difference], target: Target, manager: BuildManager) -> list[Difference]:
+    """Take the target's values over into the container that was built into `builder`.
+
+    Parameters
+    ----------
+    builder : DatasetBuilder
+        As for :func:`compare`.
+    found : list of Difference
+        From :func:`compare`.
+    target : Target
+        Whose values are taken.
+    manager : BuildManager
+        Knows the container.
+
+    Returns
+    -------
+    list of Difference
+        What can't be adopted: facts about the elements, attributes that the target lacks and that have no
+        default, and those no field of the container stands for. If there are any, nothing was changed.
+    """
+    spec = builder.matched_spec
+    holder = builder if manager.get_builder_dt(builder) is not None else builder.parent
+    if spec is None or holder is None or manager.get_builder_dt(holder) is None:
+        return found
+    container = manager.construct(holder)
+    mapper = manager.type_map.get_map(container)
+    specs = {a.name: a for a in spec.attributes}
+    left: list[Difference] = []
+    changes: list[tuple[str, str, Any]] = []
+    for difference in found:
+        attribute_spec = None if difference.structural else specs.get(difference.name)
+        field = None if attribute_spec is None else mapper.get_attribute(attribute_spec)
+        held = target.attributes.get(difference.name, getattr(attribute_spec, "default_value", None))
+        if field is not None and field in container.fields and held is not None and not isinstance(held, ReferenceTo):
+            changes.append((field, difference.name, plain(held)))
+        else:
+            left.append(difference)
+    for field, name, value in changes if not left else ():
+        container.fields[field] = value
+        builder.attributes[name] = value
+    return left
