@@ -15,11 +15,12 @@ from hdmf.backends.hdf5 import HDF5IO as HdmfHDF5IO
 from hdmf.build import BuildManager, GroupBuilder, LinkBuilder, TypeMap
 
 from nwbflow.model.receipt import Receipt
+from nwbflow.nwb.candidates import path_of
 from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.reservations import reserved
 from nwbflow.nwb.session import EXPANDABLE, FileOptions, RulesLike, Session
-from nwbflow.nwb.ties import Circumstances, ExternalPolicy, make, settle, taken_out
+from nwbflow.nwb.ties import Circumstances, ExternalPolicy, guests, make, settle, taken_out
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
 
@@ -133,6 +134,7 @@ class _Flow:
             options = self._session.options(tuple(kwargs.get("expandable", EXPANDABLE)))
             circumstances = self._circumstances(passage, kwargs.get("export_source"), kwargs.get("link_data", True))
             ties = settle(builder, circumstances)
+            linked = [path_of(link) for link in guests(builder, circumstances)]
             with taken_out(ties, builder, self.get_written):
                 storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
                 with reserved(builder, self.manager, storages) as reservations:
@@ -141,7 +143,7 @@ class _Flow:
             for tie in ties:
                 self._written_builders.set_written(tie.builder)
             passage.reservations += reservations
-            passage.linked += [tie.name for tie in ties]
+            passage.linked += [*(tie.name for tie in ties), *linked]
 
     def _circumstances(self, passage: Passage, exported: str | None, linking: bool) -> Circumstances:
         return Circumstances(

@@ -253,29 +253,30 @@ def _brief(found: Sequence[Difference]) -> str:
 
 def _refuse_containers(root: GroupBuilder, circumstances: Circumstances) -> None:
     """Refuse whole containers of other files, unless they are to be linked: HDMF can't copy them."""
-    c = circumstances
-    if c.policy in (None, "link"):
+    links = guests(root, circumstances)
+    if not links or circumstances.policy in (None, "link"):
         return
-    own = {c.own, c.exported}
-    found = [
-        f"{path_of(link)}  ({link.builder.source}:{path_of(link.builder)})"
-        for link in _links(root)
-        if not c.written(link)
-        and link.builder.source is not None
-        and Path(os.path.realpath(link.builder.source)) not in own
-    ]
-    if not found:
-        return
-    listed = f"{c.own}: these containers were read from other files, so they would become links:\n    " + "\n    ".join(
-        found
-    )
-    if c.policy == "error":
+    found = [f"{path_of(link)}  ({link.builder.source}:{path_of(link.builder)})" for link in links]
+    listed = "\n    ".join([f"{circumstances.own}: these were read from other files, so they would be links:", *found])
+    if circumstances.policy == "error":
         raise LinkError(f"{listed}\nPass external='link' if that is what you want", kind=ErrorKind.FOREIGN)
     raise UnsupportedError(
         f"{listed}\nA container that belongs to another file can't be copied as a whole. Make a new one, with "
         "data=nwbflow.copy(old.data), or write with external='link' and then run: nwbflow links embed",
         kind=ErrorKind.FOREIGN,
     )
+
+
+def guests(root: GroupBuilder, circumstances: Circumstances) -> list[LinkBuilder]:
+    """Return the links to containers of other files that HDMF is about to make."""
+    own = {circumstances.own, circumstances.exported}
+    return [
+        link
+        for link in _links(root)
+        if not circumstances.written(link)
+        and link.builder.source is not None
+        and Path(os.path.realpath(link.builder.source)) not in own
+    ]
 
 
 def _refuse_references(root: GroupBuilder, found: _Findings) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pynwb
 
 from nwbflow.model.receipt import Receipt
+from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.io import NWBHDF5IO
 from nwbflow.nwb.session import RulesLike
 from nwbflow.nwb.ties import ExternalPolicy
@@ -75,6 +76,7 @@ def write(
     with NWBHDF5IO(
         path,
         "w",
+        manager=manager_of_guests(nwbfile),
         profile=profile,
         rules=rules,
         workers=workers,
