@@ -21,6 +21,7 @@ from nwbflow.links.records import type_name
 from nwbflow.model.data import Region
 from nwbflow.model.layout import Shape
 from nwbflow.model.links import Fingerprint
+from nwbflow.sources.stored import chunk_offsets
 
 type Method = Literal["auto", "full", "sampled"]
 """How much is read: everything, 64 blocks, or everything of what is small."""
@@ -161,27 +162,12 @@ def _fingerprint(header: bytes, blocks: Iterable[bytes], method: str, nbytes: in
 
 
 def _of_chunks(dataset: h5py.Dataset, header: bytes, method: Method) -> Fingerprint:
-    stored = sorted(stored_chunks(dataset))
+    stored = chunk_offsets(dataset)
     nbytes = int(dataset.id.get_storage_size())
     chosen = _chosen(method, nbytes)
     if chosen == "sampled":
         stored = [stored[n] for n in spread(len(stored))]
     return _fingerprint(header, itertools.chain.from_iterable(_chunk(dataset, c) for c in stored), chosen, nbytes)
-
-
-def stored_chunks(dataset: h5py.Dataset) -> list[Shape]:
-    """Return the offsets of the chunks that a chunked dataset has in its file, in no particular order.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        Chunked.
-    """
-    found: list[Shape] = []
-    if hasattr(dataset.id, "chunk_iter"):  # from HDF5 1.12.3 on; asking one by one takes quadratic time
-        dataset.id.chunk_iter(lambda info: found.append(tuple(info.chunk_offset)))
-        return found
-    return [tuple(dataset.id.get_chunk_info(n).chunk_offset) for n in range(dataset.id.get_num_chunks())]
 
 
 def _chunk(dataset: h5py.Dataset, offset: Shape) -> tuple[bytes, bytes]:
