@@ -17,6 +17,7 @@ from nwbflow.model.receipt import DatasetReceipt, Receipt
 from nwbflow.nwb.data import DataIO, blocks, raw
 from nwbflow.nwb.external import copy, link
 from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
+from nwbflow.nwb.mapping import concat, link_raw
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
@@ -44,8 +45,10 @@ __all__ = [
     "VerifyError",
     "__version__",
     "blocks",
+    "concat",
     "copy",
     "link",
+    "link_raw",
     "raw",
     "write",
 ]

@@ -28,7 +28,7 @@ from nwbflow.sources.checks import refuse_masked
 
 # HDMF's names that numpy doesn't have, or reads as another size
 # (https://hdmf-schema-language.readthedocs.io/en/latest/description.html#dtype)
-_HDMF_TYPES = {"float": "f4", "double": "f8", "long": "i8", "int": "i4", "short": "i2", "uint": "u4"}
+HDMF_TYPES = {"float": "f4", "double": "f8", "long": "i8", "int": "i4", "short": "i2", "uint": "u4"}
 _NUMBERS = "biuf"
 
 
@@ -204,7 +204,7 @@ def _stored_type(declared: Any, data: Any, name: str) -> np.dtype[Any] | None:
 def _numeric(found: Any) -> np.dtype[Any] | None:
     """Return what HDMF or a user calls a type as one of numbers that are ours, else ``None``."""
     try:
-        dtype: np.dtype[Any] = np.dtype(_HDMF_TYPES.get(found, found) if isinstance(found, str) else found)
+        dtype: np.dtype[Any] = np.dtype(HDMF_TYPES.get(found, found) if isinstance(found, str) else found)
     except TypeError:
         return None
     return dtype if dtype.kind in _NUMBERS and dtype.itemsize <= 8 and h5py.check_enum_dtype(dtype) is None else None

@@ -240,9 +240,7 @@ class Passage:
                     f"{tally.scattered} blocks with selections that are no rectangle went through HDF5 one by one; "
                     "its chunks carry no checksum of ours and were not verified",
                 )
-        self.linked = [
-            n for n in self.linked if isinstance(file.get(n, getlink=True), h5py.SoftLink | h5py.ExternalLink)
-        ]
+        self.linked = [name for name in self.linked if _leads_elsewhere(file, name)]
 
     def say(self, dataset: str, text: str) -> None:
         """Note something a careful user wants to know of a dataset."""
@@ -269,3 +267,11 @@ def _size(storage: Storage) -> int | None:
     """Return the size of an array before filters, in bytes; ``None`` where its length is not known."""
     data = storage.candidate.data
     return None if isinstance(data, Stream) and None in data.maxshape else storage.layout.nbytes
+
+
+def _leads_elsewhere(file: h5py.File, name: str) -> bool:
+    """Return whether there is a link, or a dataset whose elements lie elsewhere, and not a copy."""
+    if isinstance(file.get(name, getlink=True), h5py.SoftLink | h5py.ExternalLink):
+        return True
+    found = file[name]
+    return isinstance(found, h5py.Dataset) and bool(found.is_virtual or found.external)

@@ -20,6 +20,7 @@ from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.reservations import reserved
 from nwbflow.nwb.session import EXPANDABLE, FileOptions, RulesLike, Session
+from nwbflow.nwb.stands import mapped
 from nwbflow.nwb.ties import Circumstances, ExternalPolicy, guests, make, settle, taken_out
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
@@ -135,7 +136,8 @@ class _Flow:
             circumstances = self._circumstances(passage, kwargs.get("export_source"), kwargs.get("link_data", True))
             ties = settle(builder, circumstances)
             linked = [path_of(link) for link in guests(builder, circumstances)]
-            with taken_out(ties, builder, self.get_written):
+            in_place = mapped(builder, self.get_written, circumstances.own, replaced=passage.folder is not None)
+            with taken_out(ties, builder, self.get_written), in_place as places:
                 storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
                 with reserved(builder, self.manager, storages) as reservations:
                     super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]
@@ -143,7 +145,8 @@ class _Flow:
             for tie in ties:
                 self._written_builders.set_written(tie.builder)
             passage.reservations += reservations
-            passage.linked += [*(tie.name for tie in ties), *linked]
+            passage.linked += [*(tie.name for tie in ties), *linked, *places]
+            passage.notes += [f"{name}: not copied, it is in {place}" for name, place in places.items()]
 
     def _circumstances(self, passage: Passage, exported: str | None, linking: bool) -> Circumstances:
         return Circumstances(

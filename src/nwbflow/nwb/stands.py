@@ -1,0 +1,152 @@
+"""How datasets over data that stay where they are come into a file: HDMF creates them, from what stands in for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from hdmf.backends.hdf5 import H5DataIO
+from hdmf.build import DatasetBuilder, GroupBuilder
+from hdmf.data_utils import DataIO as HdmfDataIO
+
+from nwbflow.errors import ErrorKind, LinkError, NwbflowError, SettingsError
+from nwbflow.links.records import record, write_record
+from nwbflow.model.links import LinkRecord
+from nwbflow.nwb.candidates import HDMF_TYPES, datasets, path_of
+from nwbflow.nwb.data import DataIO
+from nwbflow.nwb.mapping import MappedData, RawData
+from nwbflow.sinks.hdf5 import translated
+
+
+class Stand(H5DataIO):  # type: ignore[misc]
+    """Stands in a builder for mapped data while HDMF writes.
+
+    Parameters
+    ----------
+    builder : DatasetBuilder
+        What it stands in.
+    data : MappedData
+        What it stands for.
+    own : pathlib.Path
+        The final name of the file being written; absolute, symbolic links resolved.
+    """
+
+    def __init__(self, builder: DatasetBuilder, data: MappedData, own: Path) -> None:
+        super().__init__(shape=data.shape, dtype=data.dtype)
+        self.builder = builder
+        self.path = path_of(builder)
+        self._create = {"shape": data.shape, "dtype": data.dtype, **data.creation(own)}
+        self.record: LinkRecord = record(data.shape, data.dtype, data.fingerprints(own))
+
+    @property
+    def io_settings(self) -> dict[str, Any]:
+        """Keyword arguments of :meth:`h5py.Group.create_dataset`."""
+        return dict(self._create)
+
+
+@contextmanager
+def mapped(
+    root: GroupBuilder, written: Callable[[Any], bool], own: Path, *, replaced: bool
+) -> Iterator[Mapping[str, str]]:
+    """Have HDMF create datasets over mapped data; then a record is kept with each, and the tree is as it was.
+
+    Parameters
+    ----------
+    root : GroupBuilder
+        The tree.
+    written : callable
+        Whether a builder is in the file already.
+    own : pathlib.Path
+        The final name of the file being written; absolute, symbolic links resolved.
+    replaced : bool
+        Whether a file of that name is replaced.
+
+    Yields
+    ------
+    mapping of str to str
+        By their paths, where the data are.
+
+    Raises
+    ------
+    nwbflow.errors.LinkError, nwbflow.errors.SettingsError, nwbflow.errors.UnsupportedError
+        If one of them can't be mapped; before anything is written.
+    """
+    stands: list[tuple[Stand, Any]] = []
+    places: dict[str, str] = {}
+    try:
+        for builder in datasets(root):
+            given = builder.data
+            data = given.data if isinstance(given, HdmfDataIO) else given
+            if isinstance(data, MappedData) and not written(builder):
+                stand = _stand(builder, given, data, own, replaced=replaced)
+                stands.append((stand, given))
+                places[stand.path] = data.where()
+                builder["data"] = stand
+        yield places
+        for stand, _ in stands:
+            _keep_record(stand)
+    finally:
+        for stand, given in stands:
+            stand.builder["data"] = given
+
+
+def _stand(builder: DatasetBuilder, given: Any, data: MappedData, own: Path, *, replaced: bool) -> Stand:
+    name = path_of(builder)
+    try:
+        if isinstance(given, HdmfDataIO) and _has_settings(given):
+            raise SettingsError(
+                f"it is not copied, so the settings of the {type(given).__name__} around it can't apply. Take them "
+                "away, or store a copy: nwbflow.raw(...) of a raw file, nwbflow.copy(...) of a dataset",
+                kind=ErrorKind.OPTION,
+            )
+        if not _fits(builder.dtype, data.dtype):
+            wanted = getattr(builder.dtype, "__name__", builder.dtype)
+            raise LinkError(
+                f"the schema wants {wanted} here, {data.where()} holds {data.dtype}, and what is not copied can't be "
+                "converted. Store a copy, which is: nwbflow.raw(...) of a raw file, nwbflow.copy(...) of a dataset",
+                kind=ErrorKind.DTYPE,
+            )
+        data.check()
+        # even where it is added to, its bytes are no raw file
+        if own in data.files() and (replaced or isinstance(data, RawData)):
+            raise LinkError(
+                f"{data.where()} lies in {own}, or consists of data in it, and that is the file being written. Write "
+                "to another name, or add a dataset over one that is there already with mode 'r+'",
+                kind=ErrorKind.CYCLE,
+            )
+        return Stand(builder, data, own)
+    except NwbflowError as error:
+        raise type(error)(f"{name}: {error}", kind=error.kind) from error
+
+
+def _has_settings(wrapper: HdmfDataIO) -> bool:
+    if isinstance(wrapper, DataIO):
+        wishes = (wrapper.chunks_wish, wrapper.codec, wrapper.maxshape_wish, wrapper.fillvalue)
+        return any(wish is not None for wish in wishes) or bool(wrapper.checksum)
+    return not isinstance(wrapper, H5DataIO) or bool(wrapper.io_settings)
+
+
+def _fits(asked: Any, held: np.dtype[Any]) -> bool:
+    """Return whether a type is what HDMF asks for; it doesn't mind the byte order."""
+    if asked is None:
+        return True
+    try:
+        wanted = np.dtype(HDMF_TYPES.get(asked, asked) if isinstance(asked, str) else asked)
+    except TypeError:  # text, a compound type
+        return False
+    return (wanted.kind, wanted.itemsize) == (held.kind, held.itemsize)
+
+
+def _keep_record(stand: Stand) -> None:
+    dataset: h5py.Dataset | None = stand.dataset
+    if dataset is None:
+        raise LinkError(
+            f"{stand.path}: HDMF did not create the dataset; please report this with the versions of hdmf and pynwb",
+            kind=ErrorKind.MISMATCH,
+        )
+    with translated(stand.path, "recording what it leads to"):
+        write_record(dataset, "", stand.record)
