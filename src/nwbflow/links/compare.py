@@ -130,13 +130,15 @@ def _members(value: Any) -> list[Any]:
 
 
 def _same_number(said: Any, held: Any) -> bool:
-    a, b = (_element(value) for value in (said, held))
+    given = [_element(value) for value in (said, held)]
+    a, b = (value.item() if isinstance(value, np.generic) else value for value in given)
     try:
         if a == b or (math.isnan(a) and math.isnan(b)):
             return True
-        narrow = {getattr(value, "dtype", None) for value in (a, b)} & {np.dtype("f4"), np.dtype("f2")}
+        narrow = {getattr(value, "dtype", None) for value in given} & {np.dtype("f4"), np.dtype("f2")}
         with np.errstate(over="ignore"):
-            return any(bool(dtype.type(a) == dtype.type(b)) for dtype in narrow if dtype is not None)
+            rounded = [(dtype.type(a), dtype.type(b)) for dtype in narrow if dtype is not None]
+        return any(bool(x == y) and bool(np.isfinite(x)) for x, y in rounded)
     except (TypeError, ValueError, OverflowError):
         return False
 

@@ -129,6 +129,8 @@ def _inside(file: h5py.File, name: str) -> h5py.Dataset:
     try:
         found = file.get(name)
     except (OSError, RuntimeError, ValueError) as error:
+        if "too many links" in str(error):
+            raise LinkError(f"{where} is a link, and leads in a circle", kind=ErrorKind.CYCLE) from error
         raise LinkError(f"{where} can't be opened: {error}", kind=ErrorKind.IO) from error
     if found is None:
         link = _last_link(file, name)

@@ -11,7 +11,7 @@ from hdmf.data_utils import DataIO
 from hdmf.utils import get_data_shape
 from hdmf.validate.validator import check_shape, check_type
 
-from nwbflow.links.compare import Difference, differences, plain
+from nwbflow.links.compare import Difference, differences, plain, same
 from nwbflow.links.targets import ReferenceTo, Target
 from nwbflow.model.layout import Shape
 from nwbflow.nwb.candidates import path_of
@@ -21,6 +21,9 @@ _IDENTITY = ("object_id", "namespace")
 
 _SERIES_ROWS = ("data", "timestamps", "control")
 """Datasets of a TimeSeries whose first axes are one (https://nwb-schema.readthedocs.io, TimeSeries)."""
+
+_WAVEFORMS = ("waveform_mean", "waveform_sd", "waveforms")
+"""Columns of :class:`pynwb.misc.Units` whose attributes PyNWB keeps on the table."""
 
 _CHANNEL_ROWS = ("electrodes", "channel_conversion")
 """Datasets of an ElectricalSeries that have one element for each column of its data."""
@@ -127,6 +130,32 @@ def _shape(parent: GroupBuilder, name: str) -> Shape | None:
     return tuple(int(n) for n in shape)
 
 
+def unreadable_link(builder: DatasetBuilder, target: Target, manager: BuildManager) -> str:
+    """Return why PyNWB could not read a column back through a link; empty if it can.
+
+    PyNWB names what it reads through a link after the target, and asks some columns of :class:`pynwb.misc.Units` for
+    attributes before it follows their links.
+
+    Parameters
+    ----------
+    builder : DatasetBuilder
+        What is to become a link.
+    target : Target
+        What it would lead to.
+    manager : BuildManager
+        Knows the types.
+    """
+    if manager.get_builder_dt(builder) is None:
+        return ""
+    last = target.name.rpartition("/")[2]
+    if last != builder.name:
+        return f"PyNWB would look for a column {builder.name!r} and find one named {last!r}"
+    parent = builder.parent
+    if parent is not None and manager.get_builder_dt(parent) == "Units" and builder.name in _WAVEFORMS:
+        return f"PyNWB asks {builder.name!r} for attributes that a link doesn't have"
+    return ""
+
+
 def adopt(builder: DatasetBuilder, found: list[Difference], target: Target, manager: BuildManager) -> list[Difference]:
     """Take the target's values over into the container that was built into `builder`.
 
@@ -145,26 +174,36 @@ def adopt(builder: DatasetBuilder, found: list[Difference], target: Target, mana
     -------
     list of Difference
         What can't be adopted: facts about the elements, attributes that the target lacks and that have no
-        default, and those no field of the container stands for. If there are any, nothing was changed.
+        default, values the schema forbids, and attributes no field of the container stands for. If there are any,
+        nothing was changed.
     """
     spec = builder.matched_spec
-    holder = builder if manager.get_builder_dt(builder) is not None else builder.parent
-    if spec is None or holder is None or manager.get_builder_dt(holder) is None:
-        return found
-    container = manager.construct(holder)
-    mapper = manager.type_map.get_map(container)
-    specs = {a.name: a for a in spec.attributes}
+    specs = {} if spec is None else {a.name: a for a in spec.attributes}
     left: list[Difference] = []
-    changes: list[tuple[str, str, Any]] = []
+    changes: list[tuple[dict[str, Any], str, str, Any]] = []
     for difference in found:
-        attribute_spec = None if difference.structural else specs.get(difference.name)
-        field = None if attribute_spec is None else mapper.get_attribute(attribute_spec)
-        held = target.attributes.get(difference.name, getattr(attribute_spec, "default_value", None))
-        if field is not None and field in container.fields and held is not None and not isinstance(held, ReferenceTo):
-            changes.append((field, difference.name, plain(held)))
-        else:
+        name = difference.name
+        attribute = None if difference.structural else specs.get(name)
+        held = target.attributes.get(name, getattr(attribute, "default_value", None))
+        fixed = getattr(attribute, "value", None)
+        place = None if attribute is None else _field(builder, attribute, manager)
+        if place is None or held is None or isinstance(held, ReferenceTo) or not (fixed is None or same(fixed, held)):
             left.append(difference)
-    for field, name, value in changes if not left else ():
-        container.fields[field] = value
+        else:
+            changes.append((*place, name, plain(held)))
+    for fields, field, name, value in changes if not left else ():
+        fields[field] = value
         builder.attributes[name] = value
     return left
+
+
+def _field(builder: DatasetBuilder, attribute: Any, manager: BuildManager) -> tuple[dict[str, Any], str] | None:
+    """Return the fields of the container that has an attribute's value, and its name among them."""
+    typed = manager.get_builder_dt(builder) is not None
+    holder = builder if typed else builder.parent
+    if holder is None or manager.get_builder_dt(holder) is None:
+        return None
+    container = manager.construct(holder)
+    # a table's subspec repeats the attributes of the column's own type, unknown to that type's mapper
+    field = manager.type_map.get_map(container).get_attribute(attribute) or (attribute.name if typed else None)
+    return (container.fields, field) if field is not None and field in container.fields else None

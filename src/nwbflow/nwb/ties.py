@@ -28,7 +28,7 @@ from nwbflow.model.links import LinkRecord
 from nwbflow.nwb.candidates import datasets, is_plain, path_of
 from nwbflow.nwb.data import DataIO
 from nwbflow.nwb.external import CopiedData, LinkedData, OnMismatch
-from nwbflow.nwb.said import adopt, compare
+from nwbflow.nwb.said import adopt, compare, unreadable_link
 from nwbflow.sinks.hdf5 import translated
 
 type ExternalPolicy = Literal["error", "link", "copy"] | None
@@ -157,6 +157,7 @@ class _Findings:
         self.copies: list[tuple[DatasetBuilder, CopiedData]] = []
         self._foreign: list[str] = []
         self._mismatches: list[str] = []
+        self._unreadable: list[str] = []
 
     def look_at(self, builder: DatasetBuilder) -> None:
         given = builder.data
@@ -191,7 +192,10 @@ class _Findings:
             self.copies.append((builder, builder.data))
         elif wrapper.link_data if wrapper is not None else self._c.linking:
             self.by_hdmf.append(builder)
-            self._warn(builder, target := target_of(dataset), compare(builder, target, self._c.manager))
+            target = target_of(dataset)
+            self._warn(builder, target, compare(builder, target, self._c.manager))
+            if why := unreadable_link(builder, target, self._c.manager):
+                self._note(builder, f"linked to {target}, and the table can't be read back: {why}")
 
     def _link(self, builder: DatasetBuilder, target: Target, on_mismatch: OnMismatch) -> None:
         found = compare(builder, target, self._c.manager)
@@ -199,14 +203,17 @@ class _Findings:
             found = adopt(builder, found, target, self._c.manager)
         if found and on_mismatch == "warn":
             self._warn(builder, target, found)
-        elif found and on_mismatch == "copy" and not any(d.structural for d in found):
+            found = []
+        if found and on_mismatch == "copy" and not any(d.structural for d in found):
             self._c.say(path_of(builder), f"copied from {target}, not linked: {_brief(found)}")
             builder["data"] = CopiedData(target)
             self.copies.append((builder, builder.data))
-            return
         elif found:
             self._mismatches.append(f"{path_of(builder)} -> {target}\n{table(found, 'the container', 'the target')}")
-        self.ties.append(self._tie(builder, target))
+        elif why := unreadable_link(builder, target, self._c.manager):
+            self._unreadable.append(f"{path_of(builder)} -> {target}: {why}")
+        else:
+            self.ties.append(self._tie(builder, target))
 
     def _tie(self, builder: DatasetBuilder, target: Target) -> Tie:
         name = path_of(builder)
@@ -220,12 +227,22 @@ class _Findings:
     def _warn(self, builder: DatasetBuilder, target: Target, found: list[Difference]) -> None:
         if not found:
             return
-        name = path_of(builder)
-        text = f"linked to {target}, whose values readers get: {_brief(found)}"
-        self._c.say(name, text)
-        warnings.warn(f"{name}: {text}", LinkMismatchWarning, stacklevel=2)
+        self._note(builder, f"linked to {target}, whose values readers get: {_brief(found)}")
+
+    def _note(self, builder: DatasetBuilder, text: str) -> None:
+        self._c.say(path_of(builder), text)
+        warnings.warn(f"{path_of(builder)}: {text}", LinkMismatchWarning, stacklevel=2)
 
     def refuse(self) -> None:
+        """Raise for everything that was found to be wrong, one kind of wrong at a time."""
+        if self._unreadable:
+            raise LinkError(
+                f"{self._c.own}: these columns can't be links, since PyNWB could not read their tables back:\n    "
+                + "\n    ".join(self._unreadable)
+                + "\nUse nwbflow.concat([target]), a dataset here over the same data without a copy, or "
+                "nwbflow.copy(target)",
+                kind=ErrorKind.REFUSED,
+            )
         if self._foreign:
             raise LinkError(
                 f"{self._c.own}: these data lie in other files, and nothing says whether to link or to copy them:\n    "
