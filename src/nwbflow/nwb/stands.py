@@ -127,7 +127,8 @@ def _has_settings(wrapper: HdmfDataIO) -> bool:
     if isinstance(wrapper, DataIO):
         wishes = (wrapper.chunks_wish, wrapper.codec, wrapper.maxshape_wish, wrapper.fillvalue)
         return any(wish is not None for wish in wishes) or bool(wrapper.checksum)
-    return not isinstance(wrapper, H5DataIO) or bool(wrapper.io_settings)
+    # HDMF's has some of its own making around anything that is no array
+    return not isinstance(wrapper, H5DataIO) or wrapper.io_settings != H5DataIO(data=wrapper.data).io_settings
 
 
 def _fits(asked: Any, held: np.dtype[Any]) -> bool:
