@@ -444,6 +444,35 @@ def test_series_are_added_while_exporting(recording, tmp_path, elsewhere):
     assert np.array_equal(read_array(tmp_path / "new.nwb", SERIES), DATA)
 
 
+@pytest.mark.requirement("X3", "X4")
+@pytest.mark.parametrize("way", ["export", "link_data=False", "H5DataIO"])
+def test_names_go_on_leading_there_from_another_folder(recording, tmp_path, elsewhere, way):
+    write(session(x=DATA + 1), tmp_path / "src.nwb")
+    data = {"x": nwbflow.concat([(tmp_path / "src.nwb", SERIES)] * 2), "y": raw(recording, relative=True)}
+    write(session(**data), tmp_path / "old.nwb")
+    (tmp_path / "new").mkdir()
+    with pynwb.NWBHDF5IO(tmp_path / "old.nwb", "r") as source, nwbflow.NWBHDF5IO(tmp_path / "new/s.nwb", "w") as io:
+        nwbfile = source.read()
+        held = {name: nwbfile.acquisition[name].data for name in "xy"}
+        if way == "export":
+            io.export(src_io=source, nwbfile=nwbfile)
+        elif way == "H5DataIO":
+            io.write(session(**{name: H5DataIO(data, link_data=False) for name, data in held.items()}))
+        else:
+            io.write(session(**held), link_data=False)
+        assert set(io.receipt.linked) == {SERIES, "/acquisition/y/data"}
+    (tmp_path / "moved").mkdir()
+    for name in ("new", "src.nwb", "rec.bin"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    path = tmp_path / "moved/new/s.nwb"
+    with h5py.File(path) as file:
+        assert file["/acquisition/y/data"].external == [("../rec.bin", 0, DATA.nbytes)]
+        assert list(read_records(file["/acquisition/y/data"])[""].fingerprints) == ["../rec.bin"]
+        assert list(read_records(file[SERIES])[""].fingerprints) == [f"../src.nwb:{SERIES}"]
+    assert np.array_equal(read_array(path, SERIES), np.concatenate([DATA + 1] * 2))
+    assert stock(path, path.parent, series="y") == ((1000, 4), [digest(DATA)])
+
+
 @pytest.mark.requirement("X4")
 def test_a_session_keeps_its_data_and_is_written_again(recording, tmp_path):
     data = raw(recording)

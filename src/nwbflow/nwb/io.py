@@ -136,7 +136,7 @@ class _Flow:
             circumstances = self._circumstances(passage, kwargs.get("export_source"), kwargs.get("link_data", True))
             ties = settle(builder, circumstances)
             linked = [path_of(link) for link in guests(builder, circumstances)]
-            in_place = mapped(builder, self.get_written, circumstances.own, replaced=passage.folder is not None)
+            in_place = mapped(builder, circumstances, replaced=passage.folder is not None)
             with taken_out(ties, builder, self.get_written), in_place as places:
                 storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
                 with reserved(builder, self.manager, storages) as reservations:

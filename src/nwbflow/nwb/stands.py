@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,33 +15,40 @@ from hdmf.build import DatasetBuilder, GroupBuilder
 from hdmf.data_utils import DataIO as HdmfDataIO
 
 from nwbflow.errors import ErrorKind, LinkError, NwbflowError, SettingsError
+from nwbflow.links.moved import moved
 from nwbflow.links.records import record, write_record
 from nwbflow.model.links import LinkRecord
 from nwbflow.nwb.candidates import HDMF_TYPES, datasets, path_of
 from nwbflow.nwb.data import DataIO
 from nwbflow.nwb.mapping import MappedData, RawData
+from nwbflow.nwb.ties import Circumstances
 from nwbflow.sinks.hdf5 import translated
 
 
 class Stand(H5DataIO):  # type: ignore[misc]
-    """Stands in a builder for mapped data while HDMF writes.
+    """Stands in a builder for data that stay where they are, while HDMF writes.
 
     Parameters
     ----------
     builder : DatasetBuilder
         What it stands in.
-    data : MappedData
-        What it stands for.
-    own : pathlib.Path
-        The final name of the file being written; absolute, symbolic links resolved.
+    create : dict
+        Keyword arguments of :meth:`h5py.Group.create_dataset`.
+    link_record : LinkRecord or None
+        To be kept with the dataset.
+    where : str
+        Where the data are, in a few words.
     """
 
-    def __init__(self, builder: DatasetBuilder, data: MappedData, own: Path) -> None:
-        super().__init__(shape=data.shape, dtype=data.dtype)
+    def __init__(
+        self, builder: DatasetBuilder, create: dict[str, Any], link_record: LinkRecord | None, where: str
+    ) -> None:
+        super().__init__(shape=create["shape"], dtype=create["dtype"])
         self.builder = builder
         self.path = path_of(builder)
-        self._create = {"shape": data.shape, "dtype": data.dtype, **data.creation(own)}
-        self.record: LinkRecord = record(data.shape, data.dtype, data.fingerprints(own))
+        self.link_record = link_record
+        self.where = where
+        self._create = create
 
     @property
     def io_settings(self) -> dict[str, Any]:
@@ -49,19 +57,18 @@ class Stand(H5DataIO):  # type: ignore[misc]
 
 
 @contextmanager
-def mapped(
-    root: GroupBuilder, written: Callable[[Any], bool], own: Path, *, replaced: bool
-) -> Iterator[Mapping[str, str]]:
-    """Have HDMF create datasets over mapped data; then a record is kept with each, and the tree is as it was.
+def mapped(root: GroupBuilder, circumstances: Circumstances, *, replaced: bool) -> Iterator[Mapping[str, str]]:
+    """Have HDMF create datasets over data that stay where they are; then keep a record with each.
+
+    These are the data of :func:`link_raw` and :func:`concat`, and datasets of that kind that HDMF copies: their
+    relative names lead elsewhere from another folder.
 
     Parameters
     ----------
     root : GroupBuilder
-        The tree.
-    written : callable
-        Whether a builder is in the file already.
-    own : pathlib.Path
-        The final name of the file being written; absolute, symbolic links resolved.
+        The tree; afterwards it is as it was.
+    circumstances : Circumstances
+        What is being written, and how.
     replaced : bool
         Whether a file of that name is replaced.
 
@@ -75,18 +82,23 @@ def mapped(
     nwbflow.errors.LinkError, nwbflow.errors.SettingsError, nwbflow.errors.UnsupportedError
         If one of them can't be mapped; before anything is written.
     """
+    c = circumstances
     stands: list[tuple[Stand, Any]] = []
-    places: dict[str, str] = {}
     try:
         for builder in datasets(root):
             given = builder.data
             data = given.data if isinstance(given, HdmfDataIO) else given
-            if isinstance(data, MappedData) and not written(builder):
-                stand = _stand(builder, given, data, own, replaced=replaced)
+            stand = None
+            if isinstance(data, MappedData) and not c.written(builder):
+                stand = _new(builder, given, data, c.own, replaced=replaced)
+            elif (
+                isinstance(data, h5py.Dataset) and data and not c.written(builder) and _copied(builder, given, data, c)
+            ):
+                stand = _moved(builder, data, c.own)
+            if stand is not None:
                 stands.append((stand, given))
-                places[stand.path] = data.where()
                 builder["data"] = stand
-        yield places
+        yield {stand.path: stand.where for stand, _ in stands}
         for stand, _ in stands:
             _keep_record(stand)
     finally:
@@ -94,7 +106,7 @@ def mapped(
             stand.builder["data"] = given
 
 
-def _stand(builder: DatasetBuilder, given: Any, data: MappedData, own: Path, *, replaced: bool) -> Stand:
+def _new(builder: DatasetBuilder, given: Any, data: MappedData, own: Path, *, replaced: bool) -> Stand:
     name = path_of(builder)
     try:
         if isinstance(given, HdmfDataIO) and _has_settings(given):
@@ -118,9 +130,28 @@ def _stand(builder: DatasetBuilder, given: Any, data: MappedData, own: Path, *, 
                 "to another name, or add a dataset over one that is there already with mode 'r+'",
                 kind=ErrorKind.CYCLE,
             )
-        return Stand(builder, data, own)
+        create = {"shape": data.shape, "dtype": data.dtype, **data.creation(own)}
+        return Stand(builder, create, record(data.shape, data.dtype, data.fingerprints(own)), data.where())
     except NwbflowError as error:
         raise type(error)(f"{name}: {error}", kind=error.kind) from error
+
+
+def _copied(builder: DatasetBuilder, given: Any, dataset: h5py.Dataset, c: Circumstances) -> bool:
+    """Return whether HDMF is going to copy a dataset, with HDF5's own means."""
+    if isinstance(given, DataIO):
+        return False  # an array like any other
+    if not (given.link_data if isinstance(given, H5DataIO) else c.linking):
+        return True
+    file = Path(os.path.realpath(dataset.file.filename))
+    return file == c.exported and path_of(builder).rpartition("/")[0] == str(dataset.parent.name).rstrip("/")
+
+
+def _moved(builder: DatasetBuilder, dataset: h5py.Dataset, own: Path) -> Stand | None:
+    try:
+        found = moved(dataset, own)
+    except NwbflowError as error:
+        raise type(error)(f"{path_of(builder)}: {error}", kind=error.kind) from error
+    return None if found is None else Stand(builder, found.create, found.record, found.where)
 
 
 def _has_settings(wrapper: HdmfDataIO) -> bool:
@@ -149,5 +180,6 @@ def _keep_record(stand: Stand) -> None:
             f"{stand.path}: HDMF did not create the dataset; please report this with the versions of hdmf and pynwb",
             kind=ErrorKind.MISMATCH,
         )
-    with translated(stand.path, "recording what it leads to"):
-        write_record(dataset, "", stand.record)
+    if stand.link_record is not None:
+        with translated(stand.path, "recording what it leads to"):
+            write_record(dataset, "", stand.link_record)
