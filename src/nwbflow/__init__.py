@@ -18,6 +18,7 @@ from nwbflow.nwb.data import DataIO, blocks, raw
 from nwbflow.nwb.external import copy, link
 from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
 from nwbflow.nwb.mapping import concat, link_raw
+from nwbflow.nwb.open import open  # noqa: A004
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
@@ -49,6 +50,7 @@ __all__ = [
     "copy",
     "link",
     "link_raw",
+    "open",
     "raw",
     "write",
 ]

@@ -130,7 +130,7 @@ class Session:
         exists = Path(path).exists()
         if mode in CREATING and (mode == "w" or not exists):
             return self._stage(path, options)
-        if not options.given() or mode in CREATING or not (exists or mode == "a"):
+        if mode not in ("r", "r+", "a") or not (exists or (mode == "a" and options.given())):
             return None
         with _refused_options(path, options):
             return h5py.File(path, mode if exists else "x", **{"rdcc_nbytes": CHUNK_CACHE, **options.given()})
