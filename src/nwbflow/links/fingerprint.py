@@ -181,7 +181,7 @@ def _of_elements(dataset: h5py.Dataset, shape: Shape, header: bytes, method: Met
     chosen = _chosen(method, nbytes)
     pieces = Pieces(shape, max(1, (_PIECE_BYTES if chosen == "full" else BLOCK_BYTES) // item))
     wanted = range(len(pieces)) if chosen == "full" else spread(len(pieces))
-    blocks = (_bytes_of(dataset, dataset[pieces[n]]) for n in wanted)
+    blocks = (element_bytes(dataset, dataset[pieces[n]]) for n in wanted)
     return _fingerprint(header, blocks, chosen, nbytes)
 
 
@@ -227,8 +227,16 @@ class Pieces(Sequence[Region]):
         return (self[n] for n in range(len(self)))
 
 
-def _bytes_of(dataset: h5py.Dataset, values: Any) -> bytes:
-    """Return elements as bytes; of those that are objects in memory what they say, each with its length."""
+def element_bytes(dataset: h5py.Dataset, values: Any) -> bytes:
+    """Return elements as bytes; of those that are objects in memory what they say, each with its length.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        What they are from.
+    values : array
+        As h5py gives them.
+    """
     array = np.asarray(values, dtype=dataset.dtype)
     if not array.dtype.hasobject:
         return array.tobytes()
