@@ -209,7 +209,7 @@ def _print_receipt(receipt: Receipt) -> None:
                 f"{_VERIFIED[receipt.verified]}",
             ),
         ]
-    rows += [("dataset", f"{name}, its samples stay where they are") for name in receipt.linked]
+    rows += [("dataset", f"{name}, its samples stay in {where}") for name, where in receipt.linked.items()]
     if not receipt.datasets and not receipt.linked:
         rows.append(("dataset", "so small that PyNWB wrote it, uncompressed"))
     speed = f", {receipt.raw_bytes / 1e6 / receipt.seconds:.0f} MB/s" if receipt.raw_bytes else ""

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Never, Protocol
 
 import h5py
+from h5py import h5a
 
 from nwbflow.links.chain import Chain
 from nwbflow.links.problems import BrokenLink
-from nwbflow.links.resolve import OpenFile, Spot, link_of, root_of
+from nwbflow.links.resolve import OpenFile, Spot, attribute_names, link_of, root_of
 from nwbflow.links.storage import Extent
 
 
@@ -187,6 +188,25 @@ class GuardedFile(_Names, h5py.File):  # type: ignore[misc]
         return self["/"]
 
 
+class _Attributes(h5py.AttributeManager):  # type: ignore[misc]
+    """Attributes, listed by their numbers.
+
+    HDF5's own way of listing them opens the dataset a second time, and refuses to if it was opened with a prefix for
+    raw files.
+    """
+
+    def __iter__(self) -> Iterator[str]:
+        for index in range(h5a.get_num_attrs(self._id)):
+            yield h5a.open(self._id, index=index).name.decode("utf-8", "surrogateescape")
+
+
+class Attributes(h5py.AttributeManager):  # type: ignore[misc]
+    """An object's attributes, also where HDF5 can't list them."""
+
+    def __iter__(self) -> Iterator[str]:
+        return attribute_names(self._id)
+
+
 class GuardedDataset(h5py.Dataset):  # type: ignore[misc]
     """A dataset that may be read.
 
@@ -203,6 +223,16 @@ class GuardedDataset(h5py.Dataset):  # type: ignore[misc]
     def __init__(self, spot: Spot, guard: Follower, chain: Chain) -> None:
         super().__init__(spot.id, readonly=spot.held.mode == "r")
         self.held, self._guard, self.chain = spot.held, guard, chain
+
+    @property
+    def attrs(self) -> h5py.AttributeManager:
+        """Its attributes."""
+        return _Attributes(self)
+
+    @property
+    def attrs(self) -> Attributes:
+        """Its attributes."""
+        return Attributes(self)
 
     @property
     def file(self) -> GuardedFile:

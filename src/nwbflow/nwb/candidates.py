@@ -106,9 +106,12 @@ def find(root: GroupBuilder, manager: BuildManager, skip: Callable[[Any], bool])
     return found
 
 
-def links(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[str]:
-    """Return the paths of datasets whose data lie in an open HDF5 file: HDMF links or copies them."""
-    return [path_of(b) for b in datasets(root) if not skip(b) and isinstance(_unwrapped(b.data), h5py.Dataset)]
+def links(root: GroupBuilder, skip: Callable[[Any], bool]) -> dict[str, str]:
+    """Return the paths of datasets whose data lie in an open HDF5 file, and where: HDMF links or copies them."""
+    found = [(b, _unwrapped(b.data)) for b in datasets(root) if not skip(b)]
+    return {
+        path_of(b): f"{data.file.filename}:{data.name}" for b, data in found if isinstance(data, h5py.Dataset) and data
+    }
 
 
 def foreign_wrappers(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[tuple[str, str]]:

@@ -106,7 +106,7 @@ class Passage:
     reservations: list[Reservation] = field(default_factory=list)
     plan: Plan = Plan(datasets=(), workers=1, memory=0, peak_bytes=0)  # noqa: RUF009 - it is frozen
     receipts: list[DatasetReceipt] = field(default_factory=list)
-    linked: list[str] = field(default_factory=list)
+    linked: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
     structure_seconds: float = 0.0
@@ -130,7 +130,7 @@ class Passage:
             What is wrong with the request, the memory it takes, or the data.
         """
         found = find(root, manager, written)
-        self.linked += links(root, written)  # those that HDMF makes, or copies
+        self.linked |= links(root, written)  # those that HDMF makes, or copies
         for name, wrapper in foreign_wrappers(root, written):
             self.say(
                 name,
@@ -240,7 +240,7 @@ class Passage:
                     f"{tally.scattered} blocks with selections that are no rectangle went through HDF5 one by one; "
                     "its chunks carry no checksum of ours and were not verified",
                 )
-        self.linked = [name for name in self.linked if _leads_elsewhere(file, name)]
+        self.linked = {name: where for name, where in self.linked.items() if _leads_elsewhere(file, name)}
 
     def say(self, dataset: str, text: str) -> None:
         """Note something a careful user wants to know of a dataset."""
@@ -258,7 +258,7 @@ class Passage:
             verify_seconds=self.verify_seconds,
             publish_seconds=publish_seconds,
             verified=self.options.verify if self.receipts else "no",
-            linked=tuple(self.linked),
+            linked=dict(self.linked),
             notes=tuple(self.notes),
         )
 

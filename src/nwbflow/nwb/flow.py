@@ -17,7 +17,6 @@ from nwbflow.links.guard import Guard
 from nwbflow.links.problems import BrokenLink
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.broken import building
-from nwbflow.nwb.candidates import path_of
 from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.keeping import Keeper
@@ -194,7 +193,7 @@ class Flow:
             with ExitStack() as stack:
                 broken = stack.enter_context(keeper.taken_out(builder, self._file))
                 ties = settle(builder, circumstances)
-                linked = [path_of(link) for link in guests(builder, circumstances)]
+                linked = guests(builder, circumstances)
                 stack.enter_context(taken_out(ties, builder, self.get_written))
                 places = stack.enter_context(mapped(builder, circumstances, replaced=passage.folder is not None))
                 storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
@@ -205,8 +204,7 @@ class Flow:
             for tie in ties:
                 self._written_builders.set_written(tie.builder)
             passage.reservations += reservations
-            passage.linked += [*(tie.name for tie in ties), *linked, *places]
-            passage.notes += [f"{name}: not copied, it is in {place}" for name, place in places.items()]
+            passage.linked |= {tie.name: tie.where for tie in ties} | linked | dict(places)
 
     def _circumstances(self, passage: Passage, exported: str | None, linking: bool) -> Circumstances:
         return Circumstances(

@@ -67,6 +67,11 @@ class Tie:
     recorded: str = ""
     record: LinkRecord | None = None
 
+    @property
+    def where(self) -> str:
+        """Where it leads, as recorded."""
+        return self.inside or f"{self.recorded}:{self.target.name}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
@@ -273,7 +278,7 @@ def _refuse_containers(root: GroupBuilder, circumstances: Circumstances) -> None
     links = guests(root, circumstances)
     if not links or circumstances.policy in (None, "link"):
         return
-    found = [f"{path_of(link)}  ({link.builder.source}:{path_of(link.builder)})" for link in links]
+    found = [f"{name}  ({where})" for name, where in links.items()]
     listed = "\n    ".join([f"{circumstances.own}: these were read from other files, so they would be links:", *found])
     if circumstances.policy == "error":
         raise LinkError(f"{listed}\nPass external='link' if that is what you want", kind=ErrorKind.FOREIGN)
@@ -284,16 +289,16 @@ def _refuse_containers(root: GroupBuilder, circumstances: Circumstances) -> None
     )
 
 
-def guests(root: GroupBuilder, circumstances: Circumstances) -> list[LinkBuilder]:
-    """Return the links to containers of other files that HDMF is about to make."""
+def guests(root: GroupBuilder, circumstances: Circumstances) -> dict[str, str]:
+    """Return the paths of links to containers of other files that HDMF is about to make, and where they lead."""
     own = {circumstances.own, circumstances.exported}
-    return [
-        link
+    return {
+        path_of(link): f"{link.builder.source}:{path_of(link.builder)}"
         for link in _links(root)
         if not circumstances.written(link)
         and link.builder.source is not None
         and Path(os.path.realpath(link.builder.source)) not in own
-    ]
+    }
 
 
 def _refuse_references(root: GroupBuilder, found: _Findings) -> None:
