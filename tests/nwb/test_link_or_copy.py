@@ -307,3 +307,64 @@ def test_the_working_folder_of_readers_does_not_matter(folder):
         [sys.executable, "-c", code, str(folder / "out.nwb")], cwd="/", capture_output=True, text=True, check=True
     )
     assert int(done.stdout) == DATA[-1, 3]
+
+
+@pytest.mark.requirement("X1")
+def test_a_file_can_not_link_into_what_it_replaces_but_copy_from_it(tmp_path):
+    path = tmp_path / "a.nwb"
+    nwbflow.write(session(x=nwbflow.DataIO(DATA, chunks=(1000, 4))), path)
+    before = path.read_bytes()
+    with pytest.raises(nwbflow.LinkError, match="in the very file that is being replaced") as refused:
+        nwbflow.write(session(y=nwbflow.link((path, "/acquisition/x/data"))), path, overwrite=True)
+    assert refused.value.kind is ErrorKind.CYCLE
+    assert path.read_bytes() == before
+    nwbflow.write(session(y=nwbflow.copy((path, "/acquisition/x/data"))), path, overwrite=True)
+    assert np.array_equal(read_array(path, "acquisition/y/data"), DATA)
+
+
+@pytest.mark.requirement("X1")
+@pytest.mark.parametrize("make", [nwbflow.link, nwbflow.copy])
+def test_a_pair_may_name_the_file_that_is_added_to(tmp_path, make):
+    path = tmp_path / "a.nwb"
+    nwbflow.write(session(x=nwbflow.DataIO(DATA, chunks=(1000, 4))), path)
+    with nwbflow.NWBHDF5IO(path, "r+") as io:
+        nwbfile = io.read()
+        data = make((path, "/acquisition/x/data"))
+        nwbfile.add_acquisition(TimeSeries(name="y", data=data, unit="V", rate=1000.0))
+        io.write(nwbfile)
+    assert np.array_equal(read_array(path, "acquisition/y/data"), DATA)
+    with h5py.File(path, "r") as file:
+        kind = h5py.SoftLink if make is nwbflow.link else h5py.HardLink
+        assert isinstance(file["acquisition/y"].get("data", getlink=True), kind)
+
+
+@pytest.mark.requirement("X1")
+@pytest.mark.parametrize("name", ["spaces and µ.h5", os.fsdecode(b"no utf-8 \xff.h5"), "x" * 200 + ".h5"])
+def test_names_of_files_may_be_odd(tmp_path, name):
+    folder = tmp_path / name.removesuffix(".h5")
+    folder.mkdir()
+    with h5py.File(folder / name, "w") as file:
+        described(file.create_dataset("x y/ü", data=DATA))
+    nwbflow.write(session(a=nwbflow.link((folder / name, "/x y/ü"))), tmp_path / "a.nwb")
+    assert np.array_equal(read_array(tmp_path / "a.nwb", "acquisition/a/data"), DATA)
+
+
+@pytest.mark.requirement("X1")
+@pytest.mark.parametrize("through", ["folder", "file"])
+def test_symbolic_links_on_the_way_are_followed(tmp_path, through):
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    with h5py.File(tmp_path / "real" / "deep" / "t.h5", "w") as file:
+        described(file.create_dataset("x", data=DATA))
+    if through == "folder":
+        (tmp_path / "short").symlink_to("real/deep")
+        target = tmp_path / "short" / "t.h5"
+    else:
+        target = tmp_path / "t.h5"
+        target.symlink_to("real/deep/t.h5")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "way").symlink_to("out")
+    nwbflow.write(session(a=nwbflow.link((target, "x"))), tmp_path / "way" / "a.nwb")
+    assert np.array_equal(read_array(tmp_path / "way" / "a.nwb", "acquisition/a/data"), DATA)
+    assert np.array_equal(read_array(tmp_path / "out" / "a.nwb", "acquisition/a/data"), DATA)
+    with h5py.File(tmp_path / "out" / "a.nwb", "r") as file:
+        assert file["acquisition/a"].get("data", getlink=True).filename == "../real/deep/t.h5"

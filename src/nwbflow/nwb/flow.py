@@ -195,7 +195,7 @@ class Flow:
                 ties = settle(builder, circumstances)
                 linked = guests(builder, circumstances)
                 stack.enter_context(taken_out(ties, builder, self.get_written))
-                places = stack.enter_context(mapped(builder, circumstances, replaced=passage.folder is not None))
+                places = stack.enter_context(mapped(builder, circumstances))
                 storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
                 with reserved(builder, self.manager, storages) as reservations:
                     super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]
@@ -214,6 +214,7 @@ class Flow:
             policy=self._session.external,
             linking=linking,
             exported=None if exported is None else Path(os.path.realpath(exported)),
+            replaced=passage.folder is not None,
             say=passage.say,
         )
 

@@ -57,7 +57,7 @@ class Stand(H5DataIO):  # type: ignore[misc]
 
 
 @contextmanager
-def mapped(root: GroupBuilder, circumstances: Circumstances, *, replaced: bool) -> Iterator[Mapping[str, str]]:
+def mapped(root: GroupBuilder, circumstances: Circumstances) -> Iterator[Mapping[str, str]]:
     """Have HDMF create datasets over data that stay where they are; then keep a record with each.
 
     These are the data of :func:`link_raw` and :func:`concat`, and datasets of that kind that HDMF copies: their
@@ -69,8 +69,6 @@ def mapped(root: GroupBuilder, circumstances: Circumstances, *, replaced: bool) 
         The tree; afterwards it is as it was.
     circumstances : Circumstances
         What is being written, and how.
-    replaced : bool
-        Whether a file of that name is replaced.
 
     Yields
     ------
@@ -90,7 +88,7 @@ def mapped(root: GroupBuilder, circumstances: Circumstances, *, replaced: bool) 
             data = given.data if isinstance(given, HdmfDataIO) else given
             stand = None
             if isinstance(data, MappedData) and not c.written(builder):
-                stand = _new(builder, given, data, c.own, replaced=replaced)
+                stand = _new(builder, given, data, c.own, replaced=c.replaced)
             elif (
                 isinstance(data, h5py.Dataset) and data and not c.written(builder) and _copied(builder, given, data, c)
             ):

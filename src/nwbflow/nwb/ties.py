@@ -91,6 +91,8 @@ class Circumstances:
         Whether HDMF links bare datasets, where the policy is ``None``.
     exported : pathlib.Path or None
         The file that is being exported: its datasets are HDMF's to copy.
+    replaced : bool
+        Whether the file is a new one, that takes the place of what has its name now.
     say : callable
         Takes notes.
     """
@@ -101,6 +103,7 @@ class Circumstances:
     policy: ExternalPolicy
     linking: bool
     exported: Path | None
+    replaced: bool
     say: Say
 
 
@@ -222,6 +225,12 @@ class _Findings:
 
     def _tie(self, builder: DatasetBuilder, target: Target) -> Tie:
         name = path_of(builder)
+        if target.file == self._c.own and self._c.replaced:
+            raise LinkError(
+                f"{name}: {target} is in the very file that is being replaced. Write to another name, or use "
+                "nwbflow.copy(...)",
+                kind=ErrorKind.CYCLE,
+            )
         if target.file == self._c.own:
             return Tie(name=name, builder=builder, target=target, inside=target.name)
         recorded = os.path.relpath(target.file, self._c.own.parent)
