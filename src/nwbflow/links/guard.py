@@ -111,7 +111,13 @@ class Guard:
         nwbflow.errors.LinkError
             If references lead in a circle, or the object must not be read.
         """
-        identifier = h5r.dereference(reference, item.id)
+        try:
+            identifier = h5r.dereference(reference, item.id)
+        except KeyError:  # perhaps a dataset that was opened with a property list: names can be looked up with it
+            name = h5r.get_name(reference, item.id)
+            if name is None:
+                raise
+            return item[name]
         if identifier is None:
             raise ValueError("Invalid HDF5 object reference")
         found = self._view(Spot(item.held, identifier, int(h5o.get_info(identifier).addr)), item, None)
@@ -152,8 +158,11 @@ class Guard:
         verdict = self._examiner.examine(spot)
         problem = verdict.problem
         if problem is None:
-            opened = reopened(spot, verdict)
+            opened = spot if spot.key in self._resolver.access else reopened(spot, verdict)
             if isinstance(opened, Spot):
+                access = verdict.access()
+                if access is not None:
+                    self._resolver.access[spot.key] = access
                 return GuardedDataset(opened, self, chain)
             problem = opened
         self._problems[problem.file, problem.name] = problem

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import h5py
-from h5py import h5i, h5l, h5o
+from h5py import h5a, h5d, h5i, h5l, h5o
 
 from nwbflow.errors import ErrorKind, LinkError
 from nwbflow.links.files import open_file
@@ -57,6 +57,10 @@ class OpenFile:
         return cls(file=file, name=name, identity=_identity(name), mode=mode, root=int(h5o.get_info(file.id).addr))
 
 
+type Key = tuple[tuple[int, int], int]
+"""A file's identity and an address in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spot:
     """An object that was found.
@@ -76,7 +80,7 @@ class Spot:
     address: int
 
     @property
-    def key(self) -> tuple[tuple[int, int], int]:
+    def key(self) -> Key:
         """What tells it from all other objects."""
         return (self.held.identity, self.address)
 
@@ -197,6 +201,21 @@ def name_of(held: OpenFile, identifier: Any, child: bytes = b"") -> str:
     return held.file._d(posixpath.join(name, child) if child else name)  # type: ignore[no-any-return]
 
 
+def attribute_names(identifier: Any) -> Iterator[str]:
+    """Give the names of an object's attributes.
+
+    HDF5's own way to list them opens the object once more, which it refuses for datasets that were opened with a
+    folder for their raw files.
+
+    Parameters
+    ----------
+    identifier : h5py GroupID or DatasetID
+        Of the object.
+    """
+    for index in range(h5a.get_num_attrs(identifier)):
+        yield _text(h5a.open(identifier, index=index).name)
+
+
 def link_of(group: Any, name: bytes) -> h5py.HardLink | h5py.SoftLink | h5py.ExternalLink | None:
     """Return what a link says; nothing is followed or opened.
 
@@ -237,6 +256,8 @@ class Resolver:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self.access: dict[Key, Any] = {}
+        """Property lists of datasets that were opened with other ones than HDF5's default: it refuses a second kind."""
 
     def walk(self, start: Spot, path: bytes, budget: list[int] | None = None) -> Found:
         """Return what a path leads to.
@@ -269,7 +290,9 @@ class Resolver:
                 raise
             return None
         if info.type == h5l.TYPE_HARD:
-            return Spot(group.held, h5o.open(group.id, name), int(info.u))
+            access = self.access.get((group.held.identity, int(info.u)))
+            found = h5o.open(group.id, name) if access is None else h5d.open(group.id, name, access)
+            return Spot(group.held, found, int(info.u))
         budget = [MOST_LINKS] if budget is None else budget
         budget[0] -= 1
         link = _Link(group, name)

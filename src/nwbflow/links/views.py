@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Never, Protocol
 
 import h5py
-from h5py import h5a
 
 from nwbflow.links.chain import Chain
 from nwbflow.links.problems import BrokenLink
@@ -189,18 +188,6 @@ class GuardedFile(_Names, h5py.File):  # type: ignore[misc]
 
 
 class _Attributes(h5py.AttributeManager):  # type: ignore[misc]
-    """Attributes, listed by their numbers.
-
-    HDF5's own way of listing them opens the dataset a second time, and refuses to if it was opened with a prefix for
-    raw files.
-    """
-
-    def __iter__(self) -> Iterator[str]:
-        for index in range(h5a.get_num_attrs(self._id)):
-            yield h5a.open(self._id, index=index).name.decode("utf-8", "surrogateescape")
-
-
-class Attributes(h5py.AttributeManager):  # type: ignore[misc]
     """An object's attributes, also where HDF5 can't list them."""
 
     def __iter__(self) -> Iterator[str]:
@@ -228,11 +215,6 @@ class GuardedDataset(h5py.Dataset):  # type: ignore[misc]
     def attrs(self) -> h5py.AttributeManager:
         """Its attributes."""
         return _Attributes(self)
-
-    @property
-    def attrs(self) -> Attributes:
-        """Its attributes."""
-        return Attributes(self)
 
     @property
     def file(self) -> GuardedFile:

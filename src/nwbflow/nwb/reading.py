@@ -34,6 +34,7 @@ ObjectMapper.no_convert(GuardedDataset)
 UNKNOWN = "unknown"
 """Text attributes of data that can't be read."""
 
+_TEXTS = ("text", "utf", "utf8", "utf-8", "ascii", "bytes", "isodatetime", "datetime")
 _FLOATS = ("float", "float32", "float64", "double")
 
 
@@ -305,6 +306,9 @@ class _Case:
         )
 
     def _takes(self, name: str, data: BrokenData) -> bool:
+        spec = self.spec.get_dataset(name) if self.spec is not None else None
+        if getattr(spec, "dtype", None) in _TEXTS:
+            return False  # HDMF looks into it
         return any(a["name"] == name and check_type(data, a["type"]) for a in self.arguments)
 
     def _fitting(self, name: str) -> Fitting:
@@ -313,6 +317,8 @@ class _Case:
         shapes = next((a["shape"] for a in self.arguments if a["name"] == name and "shape" in a), None)
         shapes = shapes or getattr(spec, "shape", None) or (None,)
         first = shapes[0] if isinstance(shapes[0], list | tuple) else shapes
+        if name == "id" and self._columns() is not None:
+            first = (self._rows(),)
         return tuple(first), _number(getattr(spec, "dtype", None), "uint8" if name.endswith("_index") else "int64")
 
     def _unknown(self, name: str) -> Iterator[tuple[str, Any]]:
@@ -328,13 +334,13 @@ class _Case:
 
     def _column(self, name: str) -> dict[str, Any] | None:
         """Return the attributes of a table's column; ``None`` if it is none."""
-        columns = self.builder.attributes.get("colnames")
+        columns = self._columns()
         if columns is None:
             return None
         target, _, suffix = name.rpartition("_")
         if name == "id":
             return {self.type_key: "ElementIdentifiers", "namespace": "hdmf-common"}
-        if name in [str(column) for column in columns]:
+        if name in columns:
             return {self.type_key: "VectorData", "namespace": "hdmf-common", "description": UNKNOWN}
         indexed = self.builder.datasets.get(target)
         if suffix == "index" and indexed is not None:
@@ -344,4 +350,20 @@ class _Case:
                 "description": UNKNOWN,
                 "target": ReferenceBuilder(indexed),
             }
+        return None
+
+    def _columns(self) -> list[str] | None:
+        """Return the names of a table's columns; ``None`` if it is no table."""
+        names = self.builder.attributes.get("colnames")
+        return None if names is None else [str(name) for name in names]
+
+    def _rows(self) -> int | None:
+        """Return how many rows the columns of a table have that can be read."""
+        for column in self._columns() or ():
+            name = column
+            while f"{name}_index" in self.builder.datasets:  # a ragged column has as many rows as its index
+                name += "_index"
+            found = self.builder.datasets.get(name)
+            if found is not None and isinstance(found.data, h5py.Dataset) and not isinstance(found.data, BarredDataset):
+                return int(found.data.shape[0])
         return None
