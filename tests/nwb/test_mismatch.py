@@ -3,6 +3,8 @@
 import contextlib
 import math
 import os
+import subprocess
+import sys
 import warnings
 
 import h5py
@@ -492,3 +494,19 @@ def test_settings_around_a_link_are_refused(tmp_path):
     data = nwbflow.DataIO(nwbflow.link(target_file(tmp_path, "TimeSeries")), codec="gzip")
     with pytest.raises(nwbflow.SettingsError, match=r"/acquisition/a/data: a link has no chunks or codec of its own"):
         nwbflow.write(session(a=data), tmp_path / "out.nwb")
+
+
+@pytest.mark.requirement("X1")
+@pytest.mark.parametrize("make", [nwbflow.link, nwbflow.copy])
+def test_a_target_that_somebody_is_writing_is_refused(tmp_path, make):
+    target = target_file(tmp_path, "TimeSeries")
+    code = "import sys, h5py; f = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(target[0])], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout.readline() == "open\n"
+        with pytest.raises(nwbflow.LinkError, match="is being written by another process") as refused:
+            make(target)
+        writer.stdin.close()
+    assert refused.value.kind is ErrorKind.LOCKED
+    make(target)
