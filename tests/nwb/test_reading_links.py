@@ -465,7 +465,8 @@ def test_writing_in_place_leaves_broken_links_as_they_are(broken):
         assert file["acquisition/new/data"][99_999] == 99_999
 
 
-def test_what_was_refused_is_kept_by_export(base, folder):
+@pytest.mark.parametrize("touched", [False, True])
+def test_what_was_refused_is_kept_by_export(base, folder, touched):
     outside = folder.parent / "away/deep/target.nwb"
     support.write_nwb(stamped(t=700), outside, support.StockNWBHDF5IO)
     (outside.parent / "r.raw").write_bytes(np.arange(LENGTH).tobytes())
@@ -478,23 +479,32 @@ def test_what_was_refused_is_kept_by_export(base, folder):
             "data", shape=(LENGTH,), dtype="<i8", external=[("../away/deep/r.raw", 0, LENGTH * 8)]
         )
         raw.attrs.update(attributes)
+    with h5py.File(folder / "friend.h5", "w") as file:
+        file.create_dataset("d", shape=(LENGTH,), dtype="<i8", external=[("../away/deep/r.raw", 0, LENGTH * 8)])
+    replaced(base, "acquisition/z/data", h5py.ExternalLink("friend.h5", "/d"))
     out = folder.parent / "away/out.nwb"
     io, nwbfile = read(base, links="contained")
     with io, nwbflow.NWBHDF5IO(str(out), "w") as exporting:
         assert {p.name: p.error for p in io.broken_links} == {
             "/acquisition/x/data": ErrorKind.REFUSED,
             "/acquisition/y/data": ErrorKind.REFUSED,
+            "/acquisition/z/data": ErrorKind.REFUSED,
         }
         y = nwbfile.acquisition["y"]
         assert (y.unit, y.conversion, y.data.shape, y.data.dtype) == ("V", 0.5, (LENGTH,), np.dtype("i8"))
         with pytest.raises(LinkError, match="outside of"):
             y.data[0]
-        exporting.export(src_io=io)
+        with pytest.raises(LinkError, match=r"/z/data is a link to friend.h5:/d, .* lie in ../away/deep/r.raw"):
+            nwbfile.acquisition["z"].data[0]
+        for name in "xyz" if touched else "":
+            nwbfile.acquisition[name].set_modified()
+        exporting.export(src_io=io, nwbfile=nwbfile if touched else None)
     io, nwbfile = read(out)
     with io:
         assert io.broken_links == ()
         assert list(nwbfile.acquisition["x"].data) == values(700)
         assert list(nwbfile.acquisition["y"].data) == list(range(LENGTH))
+        assert list(nwbfile.acquisition["z"].data) == list(range(LENGTH))
         assert nwbfile.acquisition["y"].conversion == 0.5
 
 
@@ -538,9 +548,12 @@ def test_files_that_are_on_no_disk_are_hdf5s(base):
     with (
         base.open("rb") as raw,
         h5py.File(raw) as file,
-        pytest.raises(SettingsError, match="files on a disk that are opened by name"),
+        pytest.raises(SettingsError, match="files on a disk only, opened by name"),
     ):
         nwbflow.NWBHDF5IO(file=file, links="contained")
+    for asked in ({"links": "deny"}, {"verify_links": True}):
+        with pytest.raises(SettingsError, match="without `driver`"):
+            nwbflow.NWBHDF5IO(str(base), "r", driver="core", **asked)
 
 
 def test_an_older_way_to_look_at_the_file_still_works(base):
@@ -552,6 +565,83 @@ def test_an_older_way_to_look_at_the_file_still_works(base):
         assert data.parent.name == "/acquisition/x"
         assert io.get_container(io._file["acquisition/x"]) is nwbfile.acquisition["x"]
     assert not data
+
+
+# --- checked links ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def linked(base, folder):
+    """A file made by nwbflow whose series are a link, a virtual and a raw dataset."""
+    (folder / "r.raw").write_bytes(np.arange(LENGTH, dtype="<i8").tobytes())
+    nwbfile = support.session(
+        virtual=nwbflow.concat([(base, "/acquisition/y/data")]),
+        raw=nwbflow.link_raw(folder / "r.raw", dtype="<i8", shape=(LENGTH,)),
+    )
+    nwbfile.add_acquisition(
+        TimeSeries(name="link", data=nwbflow.link((base, "/acquisition/x/data")), unit="V", conversion=0.5, rate=1.0)
+    )
+    nwbflow.write(nwbfile, folder / "linked.nwb")
+    return folder / "linked.nwb"
+
+
+def change_values(base, folder):
+    with changed(base) as file:
+        file["acquisition/x/data"][0] = -1
+
+
+def change_attribute(base, folder):
+    with changed(base) as file:
+        file["acquisition/x/data"].attrs["conversion"] = 7.0
+
+
+def change_source(base, folder):
+    with changed(base) as file:
+        file["acquisition/y/data"][0] = -1
+
+
+def change_raw(base, folder):
+    with (folder / "r.raw").open("r+b") as file:
+        file.write(b"\xff")
+
+
+CHANGES = {
+    "values": (change_values, "/acquisition/link/data", "its content is not what it was"),
+    "attribute": (change_attribute, "/acquisition/link/data", "attribute conversion was 0.5, is 7.0"),
+    "source": (change_source, "/acquisition/virtual/data", "its content is not what it was"),
+    "raw": (change_raw, "/acquisition/raw/data", "its content is not what it was"),
+}
+
+
+@pytest.mark.requirement("X2")
+@pytest.mark.parametrize("links", ["contained", "allow"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_linked_is_compared_with_what_it_was_if_asked(base, linked, folder, change, links):
+    with nwbflow.open(linked, verify_links=True, links=links) as nwbfile:
+        assert list(nwbfile.acquisition["link"].data) == values(100)
+    alter, name, text = CHANGES[change]
+    alter(base, folder)
+    with pytest.raises(LinkError, match=text) as caught:
+        nwbflow.open(linked, verify_links=True, links=links)
+    assert caught.value.kind is ErrorKind.CHANGED
+    assert name in str(caught.value)
+    assert {other for _, other, _ in CHANGES.values() if other in str(caught.value)} == {name}
+    for mode in ("r", "r+"):
+        with (
+            nwbflow.NWBHDF5IO(str(linked), mode, verify_links=True, links=links) as io,
+            pytest.raises(LinkError, match=text),
+        ):
+            io.read()
+    with nwbflow.open(linked, links=links) as nwbfile:
+        assert len(nwbfile.acquisition["link"].data) == LENGTH
+
+
+def test_nothing_outside_is_opened_to_be_compared(linked, folder):
+    with pytest.warns(BrokenLinkWarning):
+        opened = nwbflow.open(linked, verify_links=True, links="deny")
+    with opened as nwbfile:
+        assert list(nwbfile.acquisition) == ["link", "raw", "virtual"]
+        assert len(nwbfile.read_io.broken_links) == 3
 
 
 # --- nwbflow.open ----------------------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from nwbflow.errors import LinkError
 from nwbflow.links.compare import ABSENT, show
 from nwbflow.links.fingerprint import SMALL, fingerprint_dataset, fingerprint_raw
 from nwbflow.links.inventory import LinkEntry, LinkState, entry_of, state_of
+from nwbflow.links.places import Rules
 from nwbflow.links.problems import misplaced, shown
 from nwbflow.links.records import attributes_to_json, type_name
-from nwbflow.links.survey import Part, Seen, Survey
+from nwbflow.links.survey import ALLOW, Part, Seen, Survey
 from nwbflow.links.targets import attributes_of
 from nwbflow.model.links import Fingerprint, LinkKind, LinkRecord
 
@@ -98,7 +99,7 @@ class CheckReport:
         }
 
 
-def check_links(path: str | Path, *, full: bool = False) -> CheckReport:
+def check_links(path: str | Path, *, full: bool = False, rules: Rules = ALLOW) -> CheckReport:
     """Check whether what a file's links lead to is there, and still what it was when it was linked.
 
     Compared are shape, type, attributes and content with what was recorded when the link was made. Of links made by
@@ -111,6 +112,8 @@ def check_links(path: str | Path, *, full: bool = False) -> CheckReport:
     full : bool
         Also compare content of more than 64 MiB of which every byte was recorded (of large targets, that is not the
         default). What was recorded as a sample of 64 blocks can only be compared as one.
+    rules : Rules
+        What may be opened on the file's behalf.
 
     Returns
     -------
@@ -122,7 +125,7 @@ def check_links(path: str | Path, *, full: bool = False) -> CheckReport:
     nwbflow.errors.LinkError
         If the file itself can't be opened.
     """
-    with Survey(path) as survey:
+    with Survey(path, rules) as survey:
         links = [_checked(seen, survey, full=full) for seen in survey.links()]
         return CheckReport(
             path=survey.path,

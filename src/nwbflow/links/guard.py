@@ -97,7 +97,7 @@ class Guard:
         if isinstance(found, Spot):
             found = self._view(found, group, path)
         if isinstance(found, BrokenLink):
-            found = _of_link(found, group, path)
+            found = of_link(found, group, path)
             self._problems[found.file, found.name] = found
         return found
 
@@ -175,8 +175,18 @@ class Guard:
         return self._barred.get((problem.file, problem.name))
 
 
-def _of_link(found: BrokenLink, group: GuardedGroup | GuardedFile, path: bytes) -> BrokenLink:
-    """Return the problem of a dataset as that of the link which leads to it."""
+def of_link(found: BrokenLink, group: GuardedGroup | GuardedFile, path: bytes) -> BrokenLink:
+    """Return the problem of a dataset as that of the link which leads to it.
+
+    Parameters
+    ----------
+    found : BrokenLink
+        What is wrong with the dataset.
+    group : GuardedGroup or GuardedFile
+        The group that has the link.
+    path : bytes
+        The link's name in there.
+    """
     name = name_of(group.held, group.id, path)
     if b"/" in path or (found.file, found.name) == (group.held.name, name):
         return found

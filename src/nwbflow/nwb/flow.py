@@ -20,7 +20,8 @@ from nwbflow.nwb.broken import building
 from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.keeping import Keeper
-from nwbflow.nwb.reading import Lost, Mender, Reading
+from nwbflow.nwb.mending import Lost, Mender
+from nwbflow.nwb.reading import Reading
 from nwbflow.nwb.reservations import reserved
 from nwbflow.nwb.session import CREATING, EXPANDABLE, FileOptions, Session
 from nwbflow.nwb.stands import mapped
@@ -63,6 +64,8 @@ class Flow:
 
     def _guarded(self, file: h5py.File | None, mode: str, options: FileOptions) -> h5py.File | None:
         """Return the view of a file in which links are followed by us, if it is going to be read."""
+        if self._through_hdmf:
+            self._reading.refuse_others()
         if file is None or self._through_hdmf or mode in CREATING:
             return file
         self._guard = self._reading.guard(file, options.locking)
@@ -81,7 +84,14 @@ class Flow:
 
         Links that lead nowhere, or where they must not, are told by warnings and in :attr:`broken_links`. Where data
         were linked, asking for the data raises the error.
+
+        Raises
+        ------
+        nwbflow.errors.LinkError
+            With ``verify_links``, if what was linked has changed since.
         """
+        if self._guard is not None and self._file:
+            self._reading.compare(self._file.filename, self._guard.rules)
         with building():
             return super().read(*args, **kwargs)  # type: ignore[misc]
 

@@ -21,9 +21,10 @@ from nwbflow.links.problems import BrokenLink
 from nwbflow.links.records import read_records, write_record
 from nwbflow.links.resolve import link_of
 from nwbflow.links.views import BarredDataset
+from nwbflow.model.links import LinkKind
 from nwbflow.nwb.broken import BrokenData
 from nwbflow.nwb.candidates import datasets, path_of
-from nwbflow.nwb.reading import Lost
+from nwbflow.nwb.mending import Lost
 from nwbflow.nwb.ties import Circumstances
 from nwbflow.sinks.hdf5 import translated
 
@@ -89,7 +90,7 @@ class Keeper:
         there = c.exported is None and _is_link(file, name)
         if not there and (c.exported is None or Path(os.path.realpath(problem.file)) != c.exported):
             raise LinkError(f"{name} can't be written: its data can't be read. {problem}", kind=problem.error)
-        if data.barred is not None and not there:
+        if data.barred is not None and problem.kind in (LinkKind.VIRTUAL, LinkKind.RAW) and not there:
             stack.callback(builder.__setitem__, "data", builder.data)
             builder["data"] = data.barred  # HDMF and HDF5 copy what it says, and look at no element
             self._note(name, problem)
