@@ -2,12 +2,15 @@
 
 import os
 import shutil
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
+import pynwb
 import pytest
 from linked import VALUES, content, external, raw, recording, virtual
 
+import nwbflow as package
 from nwbflow.links.fingerprint import SMALL, fingerprint_raw
 from nwbflow.links.records import record, write_record
 
@@ -215,6 +218,56 @@ def test_what_goes_wrong_is_one_text_and_an_exit_code(command, code, says, tmp_p
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize("command", ["list", "check"])
+def test_a_file_that_cant_be_opened_doesnt_hide_the_others(command, tree, nwbflow):
+    (tree / "sessions/broken.nwb").write_text("hello")
+    done = nwbflow("links", command, tree / "sessions", "--json", columns=200)
+    assert done.code == 1
+    assert len(done.json["files"]) == SESSIONS
+    assert done.json["errors"] == [done.err.strip()]
+    assert "broken.nwb is not an HDF5 file" in done.err
+
+
+def test_links_that_nwbflow_writes_are_recorded_and_hold(tmp_path, nwbflow):
+    """What the writer records and what is compared have the same names."""
+
+    def session(**series):
+        nwbfile = pynwb.NWBFile("s", "i", datetime(2020, 1, 1, tzinfo=UTC))
+        for name, data in series.items():
+            nwbfile.add_acquisition(pynwb.TimeSeries(name=name, data=data, unit="V", rate=1.0))
+        return nwbfile
+
+    VALUES.tofile(tmp_path / "r.bin")
+    for name in ("b", "50%"):
+        package.write(session(x=VALUES), tmp_path / f"{name}.nwb", progress=False)
+    inside = "/acquisition/x/data"
+    raw_file = {"dtype": "<i2", "shape": (None, 6)}
+    linked = session(
+        link=package.link((tmp_path / "b.nwb", inside)),
+        joined=package.concat([(tmp_path / "b.nwb", inside), (tmp_path / "50%.nwb", inside)]),
+        raw=package.link_raw(tmp_path / "r.bin", **raw_file),
+        twice=package.concat([package.link_raw(tmp_path / "r.bin", **raw_file)] * 2),
+    )
+    package.write(linked, tmp_path / "a.nwb", progress=False)
+    found = nwbflow("links", "check", tmp_path / "a.nwb", "--json").json["files"][0]["links"]
+    assert {link["path"].split("/")[2]: (link["kind"], link["compared"], link["notes"]) for link in found} == {
+        "link": ("external", "all", []),
+        "joined": ("virtual", "all", []),
+        "raw": ("raw", "all", []),
+        "twice": ("raw", "all", []),
+    }
+    (before,) = content(tmp_path / "a.nwb")
+    (tmp_path / "moved").mkdir()
+    for name in ("b.nwb", "50%.nwb", "r.bin"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    assert nwbflow("links", "relocate", tmp_path, tmp_path / "moved", tmp_path / "a.nwb").code == 0
+    assert nwbflow("links", "check", tmp_path / "a.nwb").code == 0
+    assert nwbflow("links", "embed", tmp_path / "a.nwb").code == 0
+    shutil.rmtree(tmp_path / "moved")
+    assert content(tmp_path / "a.nwb") == [before]
+    assert pynwb.validate(path=tmp_path / "a.nwb") == []
+
+
 def test_names_in_a_file_can_not_move_the_cursor(tmp_path, nwbflow):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["l\x1b[2J"] = h5py.ExternalLink("x\x1b[2J.h5", "/y\x1b[2J")
@@ -247,7 +300,13 @@ def test_help_names_every_option_and_the_exit_codes_and_fits(command, columns, n
     done = nwbflow("links", command, "--help", columns=columns)
     assert (done.code, done.err) == (0, "")
     told = " ".join(done.out.split())
-    for code in ("0 all went well", "1 failed", "2 the command line", "3 links are broken or changed", "130 interrupted"):
+    for code in (
+        "0 all went well",
+        "1 failed",
+        "2 the command line",
+        "3 links are broken or changed",
+        "130 interrupted",
+    ):
         assert code in told
     assert "--json" in told
     assert ("--dry-run" in told) == (command not in ("list", "check"))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from nwbflow.cli.codes import BROKEN_LINKS, CODES, OK
+from nwbflow.cli.codes import BROKEN_LINKS, CODES, FAILED, OK
 from nwbflow.cli.links_screens import print_bundled, print_checked, print_embedded, print_listed, print_renamed
-from nwbflow.cli.screens import print_json
-from nwbflow.errors import ErrorKind, SettingsError
+from nwbflow.cli.screens import err, print_json, say
+from nwbflow.errors import ErrorKind, LinkError, SettingsError
 from nwbflow.links.inventory import hdf5_files
+from nwbflow.links.problems import shown
 from nwbflow.tools.links import (
     RenameReport,
     bundle,
@@ -41,7 +43,7 @@ type Patterns = Annotated[list[str] | None, Parameter(negative="", show_default=
 
 
 @links.command(name="list")
-def list_(files: Files, /, *, json: Flag = False) -> None:
+def list_(files: Files, /, *, json: Flag = False) -> int:
     """Show the links of files, where they lead, and whether that is there.
 
     No data are read.
@@ -53,11 +55,12 @@ def list_(files: Files, /, *, json: Flag = False) -> None:
     json
         Print one JSON object.
     """
-    found = [list_links(path) for path in hdf5_files(files)]
+    found, errors = _each(files, list_links)
     if json:
-        print_json({"files": [inventory.to_json() for inventory in found]})
+        print_json({"files": [inventory.to_json() for inventory in found], "errors": errors})
     else:
         print_listed(found)
+    return _told(errors)
 
 
 @links.command
@@ -77,13 +80,13 @@ def check(files: Files, /, *, full: Flag = False, json: Flag = False) -> int:
     json
         Print one JSON object.
     """
-    found = [check_links(path, full=full) for path in hdf5_files(files)]
+    found, errors = _each(files, lambda path: check_links(path, full=full))
     well = all(report.ok for report in found)
     if json:
-        print_json({"ok": well, "files": [report.to_json() for report in found]})
+        print_json({"ok": well and not errors, "files": [report.to_json() for report in found], "errors": errors})
     else:
         print_checked(found)
-    return OK if well else BROKEN_LINKS
+    return _told(errors) or (OK if well else BROKEN_LINKS)
 
 
 @links.command(name="relocate")
@@ -234,6 +237,25 @@ def bundle_(
         print_json(made.to_json())
     else:
         print_bundled(made)
+
+
+def _each[Report](files: list[Path], look: Callable[[Path], Report]) -> tuple[list[Report], list[str]]:
+    """Look at each file; of several, those that can't be opened don't hide the others."""
+    paths, found, errors = hdf5_files(files), [], []
+    for path in paths:
+        try:
+            found.append(look(path))
+        except LinkError as error:
+            if len(paths) == 1:
+                raise
+            errors.append(shown(str(error)))
+    return found, errors
+
+
+def _told(errors: list[str]) -> int:
+    for text in errors:
+        say(err(), (text, "red"))
+    return FAILED if errors else OK
 
 
 def _renamed(found: tuple[RenameReport, ...], nothing: str, *, dry_run: bool, json: bool) -> None:

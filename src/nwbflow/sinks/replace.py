@@ -92,10 +92,11 @@ def edited_copy(
                 _give_owner(partial, before)
             file.publish()
         except BaseException:
-            abandon(file)
-            file.let_go()
             if not file.published:
                 partial.unlink(missing_ok=True)
+            file.let_go()
+            with contextlib.suppress(OSError, RuntimeError):  # HDF5 may be beyond closing after a failed write
+                abandon(file)
             raise
 
 

@@ -22,6 +22,7 @@ from nwbflow.model.encoding import Encoded
 from nwbflow.model.layout import Shape
 from nwbflow.sources.stored import stored_chunks
 from nwbflow.tools.links.elements import has_objects, read, write
+from nwbflow.tools.links.recreate import name_list, no_cache
 
 _PIECE_BYTES = 4 * 2**20
 _ADDRESS_BYTES = 16
@@ -230,31 +231,31 @@ def verify_copy(blocks: Blocks, target: h5py.Dataset, digest: bytes) -> None:
         )
 
 
-def create_like(source: h5py.Dataset, file: h5py.File) -> tuple[h5py.Dataset, Blocks | None]:
-    """Make a dataset like one of another file, without attributes; it has no name yet.
+def create_like(source: h5py.Dataset, parent: h5py.Group, name: bytes) -> tuple[h5py.Dataset, Blocks | None]:
+    """Make a dataset like one of another file, without attributes and elements.
 
     Parameters
     ----------
     source : h5py.Dataset
         With its elements in its own file.
-    file : h5py.File
-        Open for writing.
+    parent : h5py.Group
+        Where it is to be.
+    name : bytes
+        Its name there.
 
     Returns
     -------
     dataset : h5py.Dataset
         The same shape, type, chunks, filters and fill value.
     blocks : Blocks or None
-        What copies the elements; ``None`` if there are none to copy, or they were copied already.
+        What copies the elements; ``None`` if there are none.
     """
-    settings = source.id.get_create_plist()
     kind = source.id.get_type().copy()  # of a committed type, what it says
-    chunked = source.chunks is not None
-    identifier = h5d.create(file.id, None, kind, source.id.get_space(), settings)
-    dataset = h5py.Dataset(identifier)
+    settings = (source.id.get_create_plist(), name_list(name), no_cache())
+    dataset = h5py.Dataset(h5d.create(parent.id, name, kind, source.id.get_space(), *settings))
     if source.shape is None:
         return dataset, None
-    return dataset, StoredChunks(source) if chunked and not has_objects(kind) else Elements(source)
+    return dataset, StoredChunks(source) if source.chunks is not None and not has_objects(kind) else Elements(source)
 
 
 def can_be_filtered(dataset: h5py.Dataset) -> bool:
@@ -281,4 +282,4 @@ def copy_whole(source: h5py.Dataset, parent: h5py.Group, name: bytes) -> None:
     name : bytes
         Its name there.
     """
-    h5o.copy(source.id, b".", parent.id, name, h5p.create(h5p.OBJECT_COPY))
+    h5o.copy(source.id, b".", parent.id, name, h5p.create(h5p.OBJECT_COPY), name_list(name))

@@ -27,7 +27,7 @@ from nwbflow.tools.links.copying import (
     verify_copy,
 )
 from nwbflow.tools.links.embed_plan import EmbedPlan, Node, item_of
-from nwbflow.tools.links.recreate import copy_attributes, put_in_place, with_fill_value
+from nwbflow.tools.links.recreate import copy_attributes, name_list, no_cache, put_in_place, room, with_fill_value
 from nwbflow.tools.links.references import (
     address_of,
     has_own_references,
@@ -97,14 +97,16 @@ class Embedding:
 
     def _local(self, file: h5py.File, survey: Survey) -> None:
         """Make virtual and raw datasets of the file itself anew."""
-        new: dict[str, Any] = {}
-        for node in self._plan.nodes:
-            if node.kind == "local":
+        nodes = [node for node in self._plan.nodes if node.kind == "local"]
+        if not nodes:
+            return
+        with room(file) as group:
+            new: dict[str, h5py.Dataset] = {}
+            for node in nodes:
                 old = file[node.path]
-                dataset = self._plain(node, survey, file, old.id.get_type())
-                copy_attributes(old, dataset, leave_out=(ATTRIBUTE,))
-                new[node.path] = dataset.id
-        if new:
+                made = self._plain(node, survey, group, str(len(group)).encode(), old.id.get_type())
+                copy_attributes(old, made, leave_out=(ATTRIBUTE,))
+                new[node.path] = made
             put_in_place(file, new)
 
     def _object(self, node: Node, file: h5py.File, survey: Survey) -> None:
@@ -112,44 +114,44 @@ class Embedding:
         parent, name = file[_parent(node.path)], encoded(_name(node.path))
         source = item_of(spot.id)
         if node.kind == "type":
-            h5o.copy(spot.id, b".", parent.id, name, h5p.create(h5p.OBJECT_COPY))
-        elif node.kind == "group":
-            made = h5py.Group(h5g.create(parent.id, name, None, _like_group(source)))
-            copy_attributes(source, made, leave_out=(ATTRIBUTE,), foreign=True)
+            h5o.copy(spot.id, b".", parent.id, name, h5p.create(h5p.OBJECT_COPY), name_list(name))
         elif node.kind == "dataset" and not can_be_filtered(source):
             copy_whole(source, parent, name)
             file[node.path].attrs.pop(ATTRIBUTE, None)
             self._copied.append((node.path, StoredChunks(source), StoredChunks(source).digest(source)))
         else:
-            if node.kind == "mapped":
+            if node.kind == "group":
+                made: Any = h5py.Group(h5g.create(parent.id, name, name_list(name), _like_group(source)))
+            elif node.kind == "mapped":
                 source = survey.dataset(spot)
-                made = self._plain(node, survey, file, source.id.get_type().copy())
+                made = self._plain(node, survey, parent, name, source.id.get_type().copy())
             else:
-                made = self._ordinary(node, source, file)
+                made = self._ordinary(node, source, parent, name)
             copy_attributes(source, made, leave_out=(ATTRIBUTE,), foreign=True)
-            parent[_name(node.path)] = made
         if next(iter(holders_of(source)), None) is not None:
             self._referring.append(node)
 
-    def _ordinary(self, node: Node, source: h5py.Dataset, file: h5py.File) -> h5py.Dataset:
-        made, blocks = create_like(source, file)
+    def _ordinary(self, node: Node, source: h5py.Dataset, parent: h5py.Group, name: bytes) -> h5py.Dataset:
+        made, blocks = create_like(source, parent, name)
         if blocks is not None and not has_own_references(source):
             self._copied.append((node.path, blocks, blocks.copy(made)))
         return made
 
-    def _plain(self, node: Node, survey: Survey, file: h5py.File, kind: Any) -> h5py.Dataset:
-        """Make an ordinary dataset of a virtual or raw one; it has no name yet."""
+    def _plain(self, node: Node, survey: Survey, parent: h5py.Group, name: bytes, kind: Any) -> h5py.Dataset:
+        """Make an ordinary dataset of a virtual or raw one, without attributes."""
         spot = survey.again(node.file, node.name)
         source = survey.dataset(spot)
         virtual = source.id.get_create_plist().get_layout() == h5d.VIRTUAL
         settings = _like_sources(source, spot, survey) if virtual else with_fill_value(source)
         shape = tuple(int(n) for n in source.shape)
         longest = source.maxshape if settings.get_layout() == h5d.CHUNKED else shape
-        space = h5s.create_simple(shape, tuple(h5s.UNLIMITED if n is None else int(n) for n in longest))
-        dataset = h5py.Dataset(h5d.create(file.id, None, kind, space if shape else h5s.create(h5s.SCALAR), settings))
+        space = h5s.create(h5s.SCALAR)
+        if shape:
+            space = h5s.create_simple(shape, tuple(h5s.UNLIMITED if n is None else int(n) for n in longest))
+        made = h5py.Dataset(h5d.create(parent.id, name, kind, space, settings, name_list(name), no_cache()))
         blocks = Elements(source) if virtual else RawBytes(_stretches(source, spot, survey))
-        self._copied.append((node.path, blocks, blocks.copy(dataset)))
-        return dataset
+        self._copied.append((node.path, blocks, blocks.copy(made)))
+        return made
 
     def _lead(self, node: Node, file: h5py.File, survey: Survey) -> None:
         """Store what refers to other objects, led to where those are now."""

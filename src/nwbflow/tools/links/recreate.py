@@ -2,42 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5p, h5s
+from h5py import h5a, h5d, h5p, h5s, h5t
 
 from nwbflow.links.walk import address, walk
-from nwbflow.tools.links.references import address_of, holders, holders_of, lead, like, refers, target_of
+from nwbflow.tools.links.references import address_of, holders, lead, like, refers, target_of
 
 
-def put_in_place(file: h5py.File, new: Mapping[str, Any]) -> None:
+@contextmanager
+def room(file: h5py.File) -> Iterator[h5py.Group]:
+    """Give a group for datasets that are made anew, and remove it when they have their own names.
+
+    Datasets without any name would do, but when a disk fails, HDF5 crashes over those.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for writing.
+    """
+    name = next(name for number in itertools.count() if (name := f"nwbflow-anew-{number}") not in file)
+    yield file.create_group(name)
+    del file[name]
+
+
+def name_list(name: bytes) -> h5p.PropLCID:
+    """Return a property list for a name: HDF5 wants to be told if it is more than ASCII.
+
+    Parameters
+    ----------
+    name : bytes
+        As HDF5 has it.
+    """
+    settings = h5p.create(h5p.LINK_CREATE)
+    if not name.isascii():
+        settings.set_char_encoding(h5t.CSET_UTF8)
+    return settings
+
+
+def no_cache() -> h5p.PropDAID:
+    """Return a property list for a dataset whose chunks go to the disk when they are written.
+
+    From HDF5's cache they would go when the dataset is closed, where a failure can't be raised and crashes it at exit.
+    """
+    access = h5p.create(h5p.DATASET_ACCESS)
+    access.set_chunk_cache(0, 0, 1.0)
+    return access
+
+
+def put_in_place(file: h5py.File, new: Mapping[str, h5py.Dataset]) -> None:
     """Give new datasets the names of old ones, all of them, and lead to them what refers to the old ones.
 
     Parameters
     ----------
     file : h5py.File
         Open for writing.
-    new : mapping of str to h5py DatasetID
-        By a path of the old dataset; without a name yet.
+    new : mapping of str to h5py.Dataset
+        By a path of the old dataset.
     """
-    by_address = {address(file[path]): identifier for path, identifier in new.items()}
+    by_address = {address(file[path]): dataset for path, dataset in new.items()}
 
     def change(reference: h5py.Reference) -> h5py.Reference | None:
         target = target_of(reference, file)
         found = None if target is None else by_address.get(address_of(target))
-        return None if found is None else like(reference, file, found)
+        return None if found is None else like(reference, file, found.id)
 
     for holder in holders(file):
         lead(holder, change)
-    for identifier in by_address.values():
-        for holder in holders_of(h5py.Dataset(identifier)):
-            lead(holder, change)
     for parent, name, old in _names(file, set(by_address)):
         del parent[name]
-        parent[name] = h5py.Dataset(by_address[old])
+        parent[name] = by_address[old]
 
 
 def _names(file: h5py.File, addresses: set[int]) -> list[tuple[h5py.Group, str, int]]:

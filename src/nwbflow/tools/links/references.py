@@ -180,6 +180,7 @@ def _blocks(holder: Holder) -> Iterator[tuple[Any, Any]]:
 def _store(holder: Holder, region: Any, values: Any) -> None:
     if holder.attribute is None:
         write(holder.item, region, values)
+        holder.item.flush()  # out of HDF5's chunk cache, so that a failure shows here
     else:
         h5a.open(holder.item.id, holder.item._e(holder.attribute)).write(values)
 

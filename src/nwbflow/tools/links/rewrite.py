@@ -16,7 +16,7 @@ from nwbflow.links.records import read_records, write_record
 from nwbflow.links.survey import encoded, numbered, raw_parts
 from nwbflow.links.virtual import SAME_FILE, escaped, unescaped
 from nwbflow.model.links import LinkKind, LinkRecord
-from nwbflow.tools.links.recreate import copy_attributes, put_in_place, with_fill_value
+from nwbflow.tools.links.recreate import copy_attributes, put_in_place, room, with_fill_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +51,13 @@ def rename(file: h5py.File, renamings: Sequence[Renaming]) -> None:
     renamings : sequence of Renaming
         What to record.
     """
-    anew: dict[str, Any] = {}
     for renaming in renamings:
         if renaming.kind is LinkKind.EXTERNAL:
             _link(file, renaming)
-        else:
-            anew[renaming.path] = _dataset(file, renaming)
+    anew = [renaming for renaming in renamings if renaming.kind is not LinkKind.EXTERNAL]
     if anew:
-        put_in_place(file, anew)
+        with room(file) as group:
+            put_in_place(file, {renaming.path: _dataset(file, renaming, group) for renaming in anew})
 
 
 def _link(file: h5py.File, renaming: Renaming) -> None:
@@ -78,18 +77,18 @@ def _renamed(record: LinkRecord, keys: Mapping[str, str]) -> LinkRecord:
     return replace(record, fingerprints=prints)
 
 
-def _dataset(file: h5py.File, renaming: Renaming) -> Any:
+def _dataset(file: h5py.File, renaming: Renaming, group: h5py.Group) -> h5py.Dataset:
     old = file[renaming.path]
     virtual = renaming.kind is LinkKind.VIRTUAL
     settings = _virtual(old, renaming.names) if virtual else _raw(old, renaming.names)
-    identifier = h5d.create(file.id, None, old.id.get_type(), old.id.get_space(), settings)
-    new = h5py.Dataset(identifier)
+    name = str(len(group)).encode()
+    new = h5py.Dataset(h5d.create(group.id, name, old.id.get_type(), old.id.get_space(), settings))
     copy_attributes(old, new)
     record = read_records(old).get("")
     if record is not None:
         keys = dict(zip(_keys(old, virtual=virtual), _keys(new, virtual=virtual), strict=True))
         write_record(new, "", _renamed(record, keys))
-    return identifier
+    return new
 
 
 def _keys(dataset: h5py.Dataset, *, virtual: bool) -> list[str]:
