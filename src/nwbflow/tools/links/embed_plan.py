@@ -125,7 +125,7 @@ def plan_embedding(survey: Survey, only: Sequence[str], wrong: list[str], *, for
         place = None if seen.end is None else (seen.end.held.name, name_of(seen.end.held, seen.end.id))
         trouble = _trouble(seen, survey, force=force)
         if trouble or place is None:
-            wrong.append(f"{path}: {trouble}")
+            wrong.append(trouble if seen.problem is not None else f"{path}: {trouble}")
         else:
             planner.add(seen, survey.again(*place))  # comparing may have closed it
     wrong += survey.problems
