@@ -644,6 +644,21 @@ def test_nothing_outside_is_opened_to_be_compared(linked, folder):
         assert len(nwbfile.read_io.broken_links) == 3
 
 
+def test_a_file_with_broken_links_is_validated_as_by_pynwb(base):
+    for name in ("x/data", "y/timestamps"):
+        replaced(base, f"acquisition/{name}", h5py.ExternalLink("gone.nwb", "/data"))
+    found = []
+    for cls in (support.StockNWBHDF5IO, nwbflow.NWBHDF5IO):
+        with cls(str(base), "r") as io, warnings.catch_warnings():
+            warnings.simplefilter("ignore", BrokenLinkWarning)
+            found.append(sorted(str(error) for error in support.pynwb.validate(io=io)))
+            if cls is nwbflow.NWBHDF5IO:
+                with pytest.raises(LinkError):
+                    io.read().acquisition["x"].data[0]
+    assert found[0] == found[1]
+    assert any("acquisition/x" in error for error in found[0])
+
+
 # --- nwbflow.open ----------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,11 @@ def building() -> Iterator[None]:
         _BUILDING.reset(token)
 
 
+def is_building() -> bool:
+    """Return whether HDMF is making containers or builders."""
+    return _BUILDING.get()
+
+
 type Fitting = tuple[tuple[int | None, ...], np.dtype[Any]]
 """A shape and a type that the schema allows."""
 

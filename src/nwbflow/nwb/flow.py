@@ -16,7 +16,7 @@ from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 from nwbflow.links.guard import Guard
 from nwbflow.links.problems import BrokenLink
 from nwbflow.model.receipt import Receipt
-from nwbflow.nwb.broken import building
+from nwbflow.nwb.broken import building, is_building
 from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.keeping import Keeper
@@ -35,6 +35,7 @@ class Flow:
     _reading: Reading
     _guard: Guard | None = None
     _lost: tuple[Lost, ...] = ()
+    _mender: Mender | None = None
     _exported: Any = None
     _through_hdmf: bool
     _leaving: bool = False
@@ -102,9 +103,11 @@ class Flow:
         with self._guard.reading() as recorder:
             root: GroupBuilder = super().read_builder()  # type: ignore[misc]
             if recorder.groups:  # not what was read before
-                mender = Mender(self, recorder, self._guard)
-                mender.mend(root)
-                self._lost = tuple(mender.lost)
+                self._mender = Mender(self, recorder, self._guard)
+                self._mender.mend(root)
+                self._lost = tuple(self._mender.lost)
+            if self._mender is not None and is_building():
+                self._mender.stand_in()
         return root
 
     def close_linked_files(self) -> None:

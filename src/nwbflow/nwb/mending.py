@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import posixpath
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,76 +82,71 @@ class Mender:
         self._guard = guard
         self._groups = {(str(Path(file).absolute()), path): found for (file, path), found in recorder.groups.items()}
         self._seen: set[int] = set()
+        self._later: list[Callable[[], None]] = []
         self.lost: list[Lost] = []
 
     def mend(self, root: GroupBuilder) -> None:
-        """Mend a tree, and warn of what can't be mended.
+        """Put in what can be read, and warn of what can't be.
 
         Parameters
         ----------
         root : GroupBuilder
             From ``read_builder``.
         """
-        self._group(root, "/", None, ())
+        self._group(root, "/", None, root)
         for lost in self.lost:
             warnings.warn(str(lost.problem), BrokenLinkWarning, stacklevel=2)
 
-    def _group(self, builder: GroupBuilder, path: str, spec: Any, arguments: tuple[Any, ...]) -> None:
+    def stand_in(self) -> None:
+        """Put in what stands for data that can't be read, for containers to be made of the tree.
+
+        A tree that is not made into containers, for validation, goes without.
+        """
+        while self._later:
+            self._later.pop(0)()
+
+    def _group(self, builder: GroupBuilder, path: str, spec: Any, owner: GroupBuilder) -> None:
         if id(builder) in self._seen:
             return
         self._seen.add(id(builder))
-        spec, arguments = self._types(builder, spec, arguments)
+        name, namespace = self._manager.get_builder_dt(builder), self._manager.get_builder_ns(builder)
+        if name is not None and namespace is not None:
+            spec, owner = self._spec(namespace, name), builder
         found = self._groups.get((str(builder.source), path))
         if found is not None:
-            self._names(builder, *found, spec, arguments)
+            self._names(_Case(builder, spec, owner, self._manager), *found)
         for child in [*builder.groups.values(), *(link.builder for link in builder.links.values())]:
             if isinstance(child, GroupBuilder):
                 inner = spec.get_group(child.name) if spec is not None else None
-                self._group(child, posixpath.join(child.location or "/", child.name), inner, arguments)
+                self._group(child, posixpath.join(child.location or "/", child.name), inner, owner)
 
-    def _types(self, builder: GroupBuilder, spec: Any, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """Return the specification of a group, and the arguments of the class its datasets go into."""
-        name, namespace = self._manager.get_builder_dt(builder), self._manager.get_builder_ns(builder)
-        if name is None or namespace is None:
-            return spec, arguments
+    def _spec(self, namespace: str, name: str) -> Any:
         try:
-            found = self._manager.namespace_catalog.get_spec(namespace, name)
-            return found, tuple(get_docval(self._manager.get_cls(builder).__init__))
-        except (KeyError, ValueError, TypeError):  # an extension that is not there
-            return None, ()
+            return self._manager.namespace_catalog.get_spec(namespace, name)
+        except (KeyError, ValueError):  # an extension that is not there
+            return None
 
-    def _names(
-        self,
-        builder: GroupBuilder,
-        group: GuardedGroup,
-        names: tuple[str, ...],
-        spec: Any,
-        arguments: tuple[Any, ...],
-    ) -> None:
+    def _names(self, case: _Case, group: GuardedGroup, names: tuple[str, ...]) -> None:
+        builder = case.builder
         for held in (builder.groups, builder.datasets):
             for name in [name for name in held if name not in names]:  # a hard link under another one's name
                 del held[name], builder.obj_type[name]
-        case = _Case(builder, spec, arguments, self._manager.namespace_catalog.group_spec_cls.type_key())
         for link in builder.links.values():
             self._target(link, group)
         for name in sorted(names, key=lambda name: (name.endswith("_index"), len(name))):
             child = builder.datasets.get(name)
             if child is not None and isinstance(child.data, BarredDataset):
                 self._lose(group, name, child.data.problem)
-                case.bar(name, child)
+                self._later.append(partial(case.bar, name, child, child.data))
             elif name not in builder.groups and name not in builder.datasets and name not in builder.links:
-                self._put_in(builder, group, name, case)
+                self._put_in(case, group, name)
 
-    def _put_in(self, builder: GroupBuilder, group: GuardedGroup, name: str, case: _Case) -> None:
+    def _put_in(self, case: _Case, group: GuardedGroup, name: str) -> None:
+        builder = case.builder
         found = self._guard.look_up(group, group._e(name))
         if isinstance(found, BrokenLink):
             self._lose(group, name, found)
-            standin = case.standin(name, found)
-            if standin is not None:
-                standin.source = builder.source
-                standin.location = group.name
-                self._io._written_builders.set_written(standin)
-                builder.set_dataset(standin)
+            self._later.append(partial(case.put, name, found, str(group.name), self._written))
             return
         try:
             target = self._io.get_builder(found)
@@ -158,25 +154,31 @@ class Mender:
             return
         link = LinkBuilder(builder=target, name=name, source=builder.source)
         link.location = group.name
-        self._io._written_builders.set_written(link)
+        self._written(link)
         self._target(link, group)
         builder.set_link(link)
+
+    def _written(self, builder: Any) -> None:
+        """Have HDMF take something for what is in the file already."""
+        self._io._written_builders.set_written(builder)
 
     def _target(self, link: LinkBuilder, group: GuardedGroup) -> None:
         """See to it that a linked dataset is taken for what it is."""
         target = link.builder
         if not isinstance(target, DatasetBuilder):
             return
-        if isinstance(target.data, BarredDataset | BrokenData):
-            problem = of_link(target.data.problem, group, group._e(link.name))
+        barred = target.data if isinstance(target.data, BarredDataset) else None
+        apart = target.parent is None
+        if target.parent is not None and self._manager.get_builder_dt(target) is None:
+            apart = link.name != target.name or self._manager.get_builder_dt(target.parent) is None
+        if barred is not None:
+            problem = of_link(barred.problem, group, group._e(link.name))
             self._lose(group, link.name, problem)
-            if target.parent is None:  # else it is in this tree, and told as what it is
-                barred = target.data if isinstance(target.data, BarredDataset) else target.data.barred
-                link["builder"] = _detached(target, BrokenData(problem, barred))
-        elif target.parent is not None and self._manager.get_builder_dt(target) is None:
-            named_alike = link.name == target.name and self._manager.get_builder_dt(target.parent) is not None
-            if not named_alike:
-                link["builder"] = _detached(target, target.data)
+            if apart:  # else it is in this tree, and told as what it is
+                standin = _detached(target, BrokenData(problem, barred))
+                self._later.append(partial(link.__setitem__, "builder", standin))
+        elif apart and target.parent is not None:
+            link["builder"] = _detached(target, target.data)
 
     def _lose(self, group: GuardedGroup, name: str, problem: BrokenLink) -> None:
         self.lost.append(Lost(group, name, problem, self._guard.barred(problem)))
@@ -218,34 +220,53 @@ class _Case:
         The group.
     spec : GroupSpec or None
         What the schema says of it.
-    arguments : tuple of dict
-        Arguments of the class that its datasets go into.
-    type_key : str
-        The attribute that says what type something is.
+    owner : GroupBuilder
+        The group whose class its datasets go into: itself, or one above.
+    manager : BuildManager
+        Knows the classes.
     """
 
     builder: GroupBuilder
     spec: Any
-    arguments: tuple[Any, ...]
-    type_key: str
+    owner: GroupBuilder
+    manager: BuildManager
 
-    def bar(self, name: str, child: DatasetBuilder) -> None:
+    @property
+    def type_key(self) -> str:
+        """The attribute that says what type something is."""
+        return str(self.manager.namespace_catalog.group_spec_cls.type_key())
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the class takes."""
+        try:
+            return tuple(get_docval(self.manager.get_cls(self.owner).__init__))
+        except (KeyError, ValueError, TypeError, RecursionError):  # none there, and HDMF can't make one
+            return ()
+
+    def bar(self, name: str, child: DatasetBuilder, barred: BarredDataset) -> None:
         """Have a dataset of this file that must not be read raise its error."""
-        data = BrokenData(child.data.problem, child.data, self._fitting(name))
+        data = BrokenData(barred.problem, barred, self._fitting(name))
         if self.type_key in child.attributes or self._takes(name, data):
             child["data"] = data
         else:
             del self.builder.datasets[name], self.builder.obj_type[name]
 
-    def standin(self, name: str, problem: BrokenLink) -> DatasetBuilder | None:
-        """Return what stands for a dataset that is not there; ``None`` if nothing can."""
+    def put(self, name: str, problem: BrokenLink, location: str, written: Callable[[Any], None]) -> None:
+        """Put in what stands for a dataset that is not there, if anything can."""
         data = BrokenData(problem, fitting=self._fitting(name))
-        column = self._column(name)
-        if column is not None:
-            return DatasetBuilder(name, data=data, attributes=column)
-        return (
-            DatasetBuilder(name, data=data, attributes=dict(self._unknown(name))) if self._takes(name, data) else None
+        attributes = self._column(name)
+        if attributes is None and not self._takes(name, data):
+            return
+        standin = DatasetBuilder(
+            name,
+            data=data,
+            attributes=dict(self._unknown(name)) if attributes is None else attributes,
+            source=self.builder.source,
         )
+        standin.location = location
+        written(standin)
+        self.builder.set_dataset(standin)
 
     def _takes(self, name: str, data: BrokenData) -> bool:
         spec = self.spec.get_dataset(name) if self.spec is not None else None
