@@ -104,6 +104,7 @@ HOSTILE = {  # name: (what is at /acquisition/h/data, kind of error, part of its
     "link, Windows": (to_external("C:\\out\\d.h5"), "missing", "Windows"),
     "link, UNC": (to_external("\\\\out\\d.h5"), "missing", "Windows"),
     "link, long": (to_external("x" * 5000), "missing", "can't be looked at"),
+    "link, NUL": (to_external("inside.h5?../out", "/d"), "missing", "no ../out in .*inside.h5"),
     "link, no UTF-8": (no_utf8, "refused", "outside of"),
     "link, through a friend": (to_external("friend.h5", "/out"), "refused", "on the way.*outside of"),
     "link, to a friend's raw": (to_external("friend.h5", "/raw"), "refused", "outside of"),
@@ -184,6 +185,8 @@ def make_files(home, out, base, table):
             if make not in BESIDE:
                 del group["data"]
             make(group, out)
+        if name.endswith("NUL"):  # which h5py refuses to write
+            path.write_bytes(path.read_bytes().replace(b"inside.h5?", b"inside.h5\0"))
 
 
 def asked(path, links):
