@@ -6,7 +6,7 @@ import pytest
 
 from nwbflow.errors import UnsupportedError
 from nwbflow.links.moved import moved
-from nwbflow.links.virtual import escaped
+from nwbflow.links.names import escaped
 
 WHOLE = np.arange(60, dtype="<i2").reshape(12, 5)
 

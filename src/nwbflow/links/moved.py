@@ -18,8 +18,8 @@ import numpy as np
 from h5py import h5d, h5p, h5s
 
 from nwbflow.errors import ErrorKind, LinkError, UnsupportedError
+from nwbflow.links.names import SAME_FILE, escaped
 from nwbflow.links.records import read_records
-from nwbflow.links.virtual import SAME_FILE, escaped
 from nwbflow.model.links import LinkRecord
 
 

@@ -18,10 +18,10 @@ from typing import Any
 from h5py import h5d, h5i, h5p, h5s
 
 from nwbflow.errors import ErrorKind, LinkError
+from nwbflow.links.names import SAME_FILE, unescaped
 from nwbflow.links.places import ORIGIN, PREFIX_VARIABLES, find_file, folders, prefixes
 from nwbflow.links.problems import BrokenLink, misplaced, way_out
 from nwbflow.links.resolve import Files, OpenFile, Resolver, Spot, name_of, root_of
-from nwbflow.links.virtual import SAME_FILE, unescaped
 from nwbflow.model.links import LinkKind, Place, Policy
 
 type Mapping = tuple[str, Any, Any]

@@ -15,12 +15,12 @@ from h5py import h5d, h5i, h5l, h5s
 
 from nwbflow.errors import ErrorKind, LinkError
 from nwbflow.links.files import open_file
+from nwbflow.links.names import SAME_FILE, unescaped
 from nwbflow.links.places import Rules, find_file
 from nwbflow.links.problems import BrokenLink, misplaced
 from nwbflow.links.records import read_records
 from nwbflow.links.resolve import Files, Found, OpenFile, Resolver, Spot, root_of
 from nwbflow.links.storage import Examiner, reopened
-from nwbflow.links.virtual import SAME_FILE, unescaped
 from nwbflow.links.walk import Member, address, walk
 from nwbflow.model.links import LinkKind, LinkRecord, Place, Policy
 

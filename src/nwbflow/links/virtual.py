@@ -12,14 +12,12 @@ import numpy as np
 from h5py import h5d, h5p, h5s
 
 from nwbflow.errors import ErrorKind, LinkError, SettingsError, UnsupportedError
+from nwbflow.links.names import SAME_FILE, escaped, unescaped
 from nwbflow.links.places import Rules, find_file
 from nwbflow.links.targets import Target, target_of
 from nwbflow.model.data import Array, Region, Source
 from nwbflow.model.layout import Shape
 from nwbflow.model.links import LinkKind, Policy
-
-SAME_FILE = "."
-"""HDF5's name for the file that has the virtual dataset."""
 
 
 class Piece(Protocol):
@@ -229,16 +227,6 @@ def recorded_name(target: Target, own: Path) -> str:
         The final name of the file that is to have the virtual dataset; absolute, symbolic links resolved.
     """
     return SAME_FILE if target.file == own else escaped(os.path.relpath(target.file, own.parent))
-
-
-def escaped(name: str) -> str:
-    """Return a file's or dataset's name as HDF5 wants it in a virtual dataset, where ``%b`` stands for a number."""
-    return name.replace("%", "%%")
-
-
-def unescaped(name: str) -> str:
-    """Return the name that a virtual dataset's source has in truth; :func:`escaped` reverses it."""
-    return name.replace("%%", "%")
 
 
 def creation_list(pieces: Sequence[Target], axis: int, own: Path) -> h5p.PropDCID:

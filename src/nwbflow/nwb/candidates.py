@@ -17,7 +17,7 @@ from hdmf.data_utils import DataIO as HdmfDataIO
 
 from nwbflow.engine.cast import exact
 from nwbflow.errors import ErrorKind, SourceError
-from nwbflow.links.targets import Target
+from nwbflow.links.targets import Target, refuse_incomplete
 from nwbflow.model.data import Array, Source, Stream
 from nwbflow.nwb.data import BlocksData, DataIO, SourceData
 from nwbflow.nwb.external import CopiedData
@@ -161,6 +161,8 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
         )
     if isinstance(data, h5py.Dataset) and not isinstance(wrapper, DataIO):
         return None  # linked or copied as it is
+    if isinstance(data, h5py.Dataset):
+        refuse_incomplete(data)
     if isinstance(data, list | tuple):
         data = _as_numbers(data, builder.dtype, name)
     dtype = _stored_type(builder.dtype, data, name)
@@ -168,7 +170,7 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
     if dtype is None or supply is None:
         return None
     column = manager.get_builder_dt(builder) is not None
-    types = _types(builder, manager)
+    types = types_of(builder, manager)
     shape = supply.shape if isinstance(supply, Source) else supply.maxshape
     return Candidate(
         name=name,
@@ -201,10 +203,10 @@ def _stored_type(declared: Any, data: Any, name: str) -> np.dtype[Any] | None:
         found = declared if declared is not None else _native(data)
     else:
         return None
-    return _numeric(found)
+    return numeric_type(found)
 
 
-def _numeric(found: Any) -> np.dtype[Any] | None:
+def numeric_type(found: Any) -> np.dtype[Any] | None:
     """Return what HDMF or a user calls a type as one of numbers that are ours, else ``None``."""
     try:
         dtype: np.dtype[Any] = np.dtype(HDMF_TYPES.get(found, found) if isinstance(found, str) else found)
@@ -215,7 +217,7 @@ def _numeric(found: Any) -> np.dtype[Any] | None:
 
 def is_plain(dtype: np.dtype[Any]) -> bool:
     """Return whether elements of `dtype` are numbers that are ours to store."""
-    return _numeric(dtype) is not None
+    return numeric_type(dtype) is not None
 
 
 def _native(data: Any) -> np.dtype[Any]:
@@ -241,7 +243,7 @@ def _as_numbers(data: Sequence[Any], declared: Any, name: str) -> Array | None:
             f"{name}: the list has rows of different lengths ({error}); make them equal, or use an indexed column",
             kind=ErrorKind.SHAPE,
         ) from error
-    dtype = _numeric(declared if declared is not None else HDF5IO.get_type(data))
+    dtype = numeric_type(declared if declared is not None else HDF5IO.get_type(data))
     if dtype is None:
         return None
     rounded = array.dtype.kind == "f" and bool((np.abs(array) >= 2.0**53).any())
@@ -304,7 +306,8 @@ def _initial(supply: Source | Stream, data: Any) -> tuple[int, ...]:
     return tuple(int(n or 0) for n in advised)
 
 
-def _types(builder: DatasetBuilder, manager: BuildManager) -> tuple[str, ...]:
+def types_of(builder: DatasetBuilder, manager: BuildManager) -> tuple[str, ...]:
+    """Return the neurodata type of a dataset or of the group that holds it, and its ancestors, nearest first."""
     for holder in (builder, builder.parent):
         name = manager.get_builder_dt(holder) if holder is not None else None
         namespace = manager.get_builder_ns(holder) if name is not None else None

@@ -25,6 +25,7 @@ from nwbflow.model.receipt import DatasetReceipt, Receipt
 from nwbflow.nwb.candidates import Candidate, find, foreign_wrappers, links
 from nwbflow.nwb.layouts import Storage, Wishes, decide
 from nwbflow.nwb.reservations import Reservation, job_of, request_of
+from nwbflow.nwb.said import Adoption
 from nwbflow.planning.memory import Plan, make_plan
 from nwbflow.sinks.hdf5 import translated
 
@@ -107,6 +108,7 @@ class Passage:
     plan: Plan = Plan(datasets=(), workers=1, memory=0, peak_bytes=0)  # noqa: RUF009 - it is frozen
     receipts: list[DatasetReceipt] = field(default_factory=list)
     linked: dict[str, str] = field(default_factory=dict)
+    adoptions: list[Adoption] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
     structure_seconds: float = 0.0
@@ -208,6 +210,8 @@ class Passage:
         self._verify(tallies)
         self._note(tallies, file)
         self.reservations = []
+        for adoption in self.adoptions:
+            adoption.apply()
 
     def _flush(self, file: h5py.File, doing: str) -> None:
         with translated(str(self.path), doing):

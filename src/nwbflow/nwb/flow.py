@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,15 +18,17 @@ from nwbflow.links.guard import Guard
 from nwbflow.links.problems import BrokenLink
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.broken import building, is_building
-from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers
+from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers, refuse_read_from
 from nwbflow.nwb.fill import Passage
+from nwbflow.nwb.guests import guests
 from nwbflow.nwb.keeping import Keeper
 from nwbflow.nwb.mending import Lost, Mender
 from nwbflow.nwb.reading import Reading
 from nwbflow.nwb.reservations import reserved
 from nwbflow.nwb.session import CREATING, EXPANDABLE, FileOptions, Session
+from nwbflow.nwb.settle import settle
 from nwbflow.nwb.stands import mapped
-from nwbflow.nwb.ties import Circumstances, guests, make, settle, taken_out
+from nwbflow.nwb.ties import Circumstances, make, taken_out
 
 
 class Flow:
@@ -153,6 +156,8 @@ class Flow:
         nwbflow.errors.NwbflowError
             What stopped it. An older file at the path is then as it was.
         """
+        if self._session.staging:
+            refuse_read_from(container, self.source)
         forget_earlier_write(container, self.source)
         with self._writing(side_by_side=not exhaust_dci), building():
             super().write(  # type: ignore[misc]
@@ -205,9 +210,10 @@ class Flow:
             keeper = Keeper(circumstances, getattr(self._exported, "_lost", ()))
             with ExitStack() as stack:
                 broken = stack.enter_context(keeper.taken_out(builder, self._file))
-                ties = settle(builder, circumstances)
+                settled = settle(builder, circumstances)
+                ties = settled.ties
                 linked = guests(builder, circumstances)
-                stack.enter_context(taken_out(ties, builder, self.get_written))
+                stack.enter_context(taken_out(ties, builder, circumstances))
                 places = stack.enter_context(mapped(builder, circumstances))
                 storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
                 with reserved(builder, self.manager, storages) as reservations:
@@ -216,6 +222,7 @@ class Flow:
             make(ties, self._file)
             for tie in ties:
                 self._written_builders.set_written(tie.builder)
+            passage.adoptions += settled.adoptions
             passage.reservations += reservations
             passage.linked |= {tie.name: tie.where for tie in ties} | linked | dict(places)
 
@@ -228,6 +235,7 @@ class Flow:
             linking=linking,
             exported=None if exported is None else Path(os.path.realpath(exported)),
             replaced=passage.folder is not None,
+            ruled=partial(self._session.ruled, manager=self.manager),
             say=passage.say,
         )
 

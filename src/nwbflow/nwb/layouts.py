@@ -7,22 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from h5py import h5z
 from hdmf.backends.hdf5 import HDF5IO
 from hdmf.build import BuildManager
 
 from nwbflow.encoding.codecs import Codec, parse_codec
-from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, UnsupportedError
-from nwbflow.links.targets import Target
+from nwbflow.errors import ErrorKind, NwbflowError, SettingsError
 from nwbflow.model.data import Source
 from nwbflow.model.layout import Layout, MaxShape, Shape
 from nwbflow.nwb.candidates import Candidate
+from nwbflow.nwb.copies import creation, same_fill, stored_layout
 from nwbflow.nwb.data import DataIO, SourceData, with_checksum
 from nwbflow.nwb.iterators import IteratorStream
 from nwbflow.planning.chunks import complete_chunks
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
-from nwbflow.sinks.hdf5 import creation_list, layout_of, try_layout
+from nwbflow.sinks.hdf5 import creation_list, try_layout
 
 SMALL = 64 * 2**10
 """Arrays below this many bytes are PyNWB's to write: nothing is gained by doing it elsewhere."""
@@ -115,7 +114,7 @@ def decide(candidates: Sequence[Candidate], wishes: Wishes, manager: BuildManage
 
 def _decide_one(candidate: Candidate, wishes: Wishes, manager: BuildManager) -> Storage | None:
     wrapper = candidate.wrapper
-    if candidate.copied is not None and (own := _as_copied(candidate, wishes)) is not None:
+    if candidate.copied is not None and (own := _as_copied(candidate, wishes, manager)) is not None:
         return own
     settings = wishes.rules.match(candidate.name, candidate.types, candidate.builder.name)
     if isinstance(wrapper, DataIO):
@@ -203,47 +202,27 @@ def _as_h5dataio_says(
     return _chunked(candidate, {**create, "chunks": layout.chunks}, None)
 
 
-def _as_copied(candidate: Candidate, wishes: Wishes) -> Storage | None:
+def _as_copied(candidate: Candidate, wishes: Wishes, manager: BuildManager) -> Storage | None:
     """Return the storage of a copy of which nothing else is said: its source's, where that is chunked."""
     asked = wishes.rules.match(candidate.name, candidate.types, candidate.builder.name).rules
-    stored = _stored_layout(candidate.copied)
-    if candidate.wrapper is not None or asked or stored is None:
+    stored = stored_layout(candidate.copied)
+    if candidate.copied is None or candidate.wrapper is not None or asked or stored is None:
         return None
     if stored.dtype.newbyteorder("=") != candidate.dtype.newbyteorder("="):
         return None  # the schema asks for another type
-    missing = [item.id for item in stored.filters if not h5z.filter_avail(item.id)]
-    if missing:
-        raise UnsupportedError(
-            f"{candidate.copied} is stored with HDF5 filter {missing[0]}, which is not installed here: "
-            "pip install nwbflow[codecs]",
-            kind=ErrorKind.PLUGIN,
-        )
-    create: dict[str, Any] = {
-        "shape": stored.shape,
-        "dtype": stored.dtype,
-        "maxshape": stored.maxshape,
-        "chunks": stored.chunks,
-        "dcpl": creation_list(stored.filters),
-    }
-    if stored.fillvalue is not None:
-        create["fillvalue"] = stored.fillvalue
-    return _chunked(candidate, create, None)
+    create = creation(stored, candidate.copied)
+    if create is None:
+        return None
+    limit = _limit(candidate, wishes, manager)
+    return _chunked(candidate, create if limit is None else {**create, "maxshape": limit}, None)
 
 
 def _keep_chunks(storage: Storage) -> Storage:
     """Return `storage` such that chunks are taken over as they are, if its source has the same."""
-    stored, layout = _stored_layout(storage.candidate.copied), storage.layout
+    stored, layout = stored_layout(storage.candidate.copied), storage.layout
     if stored is None or (stored.dtype, stored.chunks, stored.filters) != (layout.dtype, layout.chunks, layout.filters):
         return storage
-    return replace(storage, kept=stored.fillvalue == layout.fillvalue)
-
-
-def _stored_layout(copied: Target | None) -> Layout | None:
-    """Return how a dataset lies in its own file; ``None`` where it has no chunks there."""
-    if copied is None:
-        return None
-    with copied.opened() as dataset:
-        return layout_of(dataset) if dataset.chunks is not None and not dataset.is_virtual else None
+    return replace(storage, kept=same_fill(stored, layout))
 
 
 def _iterators_chunks(candidate: Candidate, most: MaxShape, profile: Profile | None) -> Shape | None:

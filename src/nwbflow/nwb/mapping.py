@@ -17,12 +17,12 @@ from numpy.typing import DTypeLike
 
 from nwbflow.errors import ErrorKind, SettingsError, UnsupportedError
 from nwbflow.links.fingerprint import fingerprint_dataset, fingerprint_raw
+from nwbflow.links.names import escaped
 from nwbflow.links.raw import RawPart, part_of, stretch_names, stretches
 from nwbflow.links.targets import Target, TargetLike
 from nwbflow.links.virtual import (
     JoinedSource,
     creation_list,
-    escaped,
     files_behind,
     joined_shape,
     missing_value,

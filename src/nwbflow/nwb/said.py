@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import h5py
 import numpy as np
 from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder, LinkBuilder, ReferenceBuilder
 from hdmf.data_utils import DataIO
@@ -24,6 +26,9 @@ _SERIES_ROWS = ("data", "timestamps", "control")
 
 _WAVEFORMS = ("waveform_mean", "waveform_sd", "waveforms")
 """Columns of :class:`pynwb.misc.Units` whose attributes PyNWB keeps on the table."""
+
+_TEXT = ("text", "utf", "utf8", "utf-8", "ascii", "bytes", "isodatetime", "datetime")
+"""The schema language's names of types that are text (https://hdmf-schema-language.readthedocs.io)."""
 
 _CHANNEL_ROWS = ("electrodes", "channel_conversion")
 """Datasets of an ElectricalSeries that have one element for each column of its data."""
@@ -131,10 +136,10 @@ def _shape(parent: GroupBuilder, name: str) -> Shape | None:
 
 
 def unreadable_link(builder: DatasetBuilder, target: Target, manager: BuildManager) -> str:
-    """Return why PyNWB could not read a column back through a link; empty if it can.
+    """Return why a dataset could not be read back through a link; empty if it can.
 
     PyNWB names what it reads through a link after the target, and asks some columns of :class:`pynwb.misc.Units` for
-    attributes before it follows their links.
+    attributes before it follows their links. References lead to objects of the file that has them.
 
     Parameters
     ----------
@@ -145,19 +150,66 @@ def unreadable_link(builder: DatasetBuilder, target: Target, manager: BuildManag
     manager : BuildManager
         Knows the types.
     """
-    if manager.get_builder_dt(builder) is None:
+    if holds_references(target.dtype) or any(isinstance(_value(v), ReferenceTo) for v in builder.attributes.values()):
+        return "it holds references, which lead to objects of the other file"
+    kind = manager.get_builder_dt(builder)
+    if kind is None:
         return ""
     last = target.name.rpartition("/")[2]
     if last != builder.name:
         return f"PyNWB would look for a column {builder.name!r} and find one named {last!r}"
+    if "neurodata_type" not in target.attributes:
+        return f"PyNWB takes for a {kind} only what says so itself, by an attribute neurodata_type"
     parent = builder.parent
     if parent is not None and manager.get_builder_dt(parent) == "Units" and builder.name in _WAVEFORMS:
         return f"PyNWB asks {builder.name!r} for attributes that a link doesn't have"
     return ""
 
 
-def adopt(builder: DatasetBuilder, found: list[Difference], target: Target, manager: BuildManager) -> list[Difference]:
-    """Take the target's values over into the container that was built into `builder`.
+def holds_references(dtype: np.dtype[Any]) -> bool:
+    """Return whether elements of `dtype` refer to objects of the file that has them."""
+    if h5py.check_ref_dtype(dtype) is not None:
+        return True
+    listed = h5py.check_vlen_dtype(dtype)
+    if listed is not None and listed is not str and listed is not bytes:
+        return holds_references(np.dtype(listed))
+    return any(holds_references(member[0]) for member in (dtype.fields or {}).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """One value of a target that is to be taken over into a container.
+
+    Parameters
+    ----------
+    builder : DatasetBuilder
+        What the container was built into.
+    name : str
+        The attribute.
+    container : hdmf.Container
+        Whose field is to change.
+    field : str
+        Which.
+    value : object
+        The target's.
+    """
+
+    builder: DatasetBuilder
+    name: str
+    container: Any
+    field: str
+    value: Any
+
+    def apply(self) -> None:
+        """Change the container."""
+        self.container.fields[self.field] = self.value
+        self.builder.attributes[self.name] = self.value
+
+
+def adoptions(
+    builder: DatasetBuilder, found: list[Difference], target: Target, manager: BuildManager
+) -> tuple[list[Adoption], list[Difference]]:
+    """Return what taking over the target's values means, and what can't be taken over; nothing is changed.
 
     Parameters
     ----------
@@ -172,38 +224,45 @@ def adopt(builder: DatasetBuilder, found: list[Difference], target: Target, mana
 
     Returns
     -------
-    list of Difference
-        What can't be adopted: facts about the elements, attributes that the target lacks and that have no
-        default, values the schema forbids, and attributes no field of the container stands for. If there are any,
-        nothing was changed.
+    tuple of (list of Adoption, list of Difference)
+        The second are facts about the elements, attributes that the target lacks and that have no default, values
+        the schema forbids, and attributes no field of the container stands for.
     """
     spec = builder.matched_spec
     specs = {} if spec is None else {a.name: a for a in spec.attributes}
     left: list[Difference] = []
-    changes: list[tuple[dict[str, Any], str, str, Any]] = []
+    taken: list[Adoption] = []
     for difference in found:
         name = difference.name
         attribute = None if difference.structural else specs.get(name)
-        held = target.attributes.get(name, getattr(attribute, "default_value", None))
-        fixed = getattr(attribute, "value", None)
-        place = None if attribute is None else _field(builder, attribute, manager)
-        if place is None or held is None or isinstance(held, ReferenceTo) or not (fixed is None or same(fixed, held)):
+        value = plain(target.attributes.get(name, getattr(attribute, "default_value", None)))
+        place = None if attribute is None or not _allowed(value, attribute) else _field(builder, attribute, manager)
+        if place is None:
             left.append(difference)
         else:
-            changes.append((*place, name, plain(held)))
-    for fields, field, name, value in changes if not left else ():
-        fields[field] = value
-        builder.attributes[name] = value
-    return left
+            taken.append(Adoption(builder, name, *place, value))
+    return taken, left
 
 
-def _field(builder: DatasetBuilder, attribute: Any, manager: BuildManager) -> tuple[dict[str, Any], str] | None:
-    """Return the fields of the container that has an attribute's value, and its name among them."""
+def _allowed(value: Any, attribute: Any) -> bool:
+    """Return whether a schema allows a value for an attribute."""
+    if value is None or isinstance(value, ReferenceTo) or (attribute.shape is None and isinstance(value, list)):
+        return False
+    if attribute.value is not None and not same(attribute.value, value):
+        return False
+    if attribute.shape is not None:
+        return True
+    return isinstance(value, str) == (attribute.dtype in _TEXT)
+
+
+def _field(builder: DatasetBuilder, attribute: Any, manager: BuildManager) -> tuple[Any, str] | None:
+    """Return the container whose field has an attribute's value, and the field's name."""
     typed = manager.get_builder_dt(builder) is not None
     holder = builder if typed else builder.parent
     if holder is None or manager.get_builder_dt(holder) is None:
         return None
     container = manager.construct(holder)
+    container.set_modified()  # HDMF takes what it constructs for read from a file, and would leave it out next time
     # a table's subspec repeats the attributes of the column's own type, unknown to that type's mapper
     field = manager.type_map.get_map(container).get_attribute(attribute) or (attribute.name if typed else None)
-    return (container.fields, field) if field is not None and field in container.fields else None
+    return (container, field) if field is not None and field in container.fields else None

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+from hdmf.build import BuildManager, DatasetBuilder
 
 from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, StorageError
 from nwbflow.model.events import RunFailed, RunFinished
 from nwbflow.model.receipt import Receipt
+from nwbflow.nwb.candidates import path_of, types_of
 from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
 from nwbflow.nwb.layouts import Wishes
 from nwbflow.nwb.ties import ExternalPolicy, check_external
@@ -142,6 +144,10 @@ class Session:
             self._staged = StagedFile(target, str(path), {"rdcc_nbytes": CHUNK_CACHE, **room, **options.given()})
         return self._staged
 
+    def ruled(self, builder: DatasetBuilder, *, manager: BuildManager) -> bool:
+        """Return whether the rules say something of how a dataset is stored."""
+        return bool(self._rules.match(path_of(builder), types_of(builder, manager), builder.name).rules)
+
     def options(self, expandable: tuple[str, ...] = EXPANDABLE) -> Options:
         """Return the settings of one write."""
         return Options(
@@ -190,6 +196,11 @@ class Session:
             raise
         finally:
             self._passage = None
+
+    @property
+    def staging(self) -> bool:
+        """Whether a new file is being made, in the place of what has its name now."""
+        return self._unpublished is not None
 
     @property
     def _unpublished(self) -> StagedFile | None:

@@ -12,9 +12,9 @@ import numpy as np
 from h5py import h5d, h5s
 
 from nwbflow.errors import ErrorKind, LinkError
+from nwbflow.links.names import SAME_FILE, escaped, unescaped
 from nwbflow.links.records import read_records, write_record
 from nwbflow.links.survey import encoded, numbered, raw_parts
-from nwbflow.links.virtual import SAME_FILE, escaped, unescaped
 from nwbflow.model.links import LinkKind, LinkRecord
 from nwbflow.tools.links.recreate import copy_attributes, put_in_place, room, with_fill_value
 
