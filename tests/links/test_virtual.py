@@ -243,6 +243,8 @@ def test_datasets_that_consist_of_each_other_are_refused(tmp_path):
         layout[:] = h5py.VirtualSource(other.name, "x", (4,))
         with h5py.File(path, "w") as file:
             file.create_virtual_dataset("x", layout)
-    with pytest.raises(LinkError, match=r"one\.h5:/x is a virtual dataset of two\.h5.* its sources lead back to it") as caught:
+    with pytest.raises(
+        LinkError, match=r"one\.h5:/x is a virtual dataset of two\.h5.* its sources lead back to it"
+    ) as caught:
         piece_of((one, "x"))
     assert caught.value.kind is ErrorKind.CYCLE

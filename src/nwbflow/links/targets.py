@@ -16,6 +16,7 @@ from nwbflow.errors import ErrorKind, LinkError, SettingsError
 from nwbflow.links.files import open_file
 from nwbflow.links.guard import Guard
 from nwbflow.links.places import Rules
+from nwbflow.links.resolve import attribute_names
 from nwbflow.links.views import BarredDataset, GuardedDataset, GuardedFile
 from nwbflow.model.layout import MaxShape, Shape
 from nwbflow.model.links import Policy
@@ -207,7 +208,7 @@ def attributes_of(item: h5py.Dataset | h5py.Group) -> dict[str, Any]:
         Open.
     """
     found: dict[str, Any] = {}
-    for name in item.attrs:
+    for name in attribute_names(item.id):
         value = item.attrs[name]
         if isinstance(value, h5py.Reference):
             value = ReferenceTo(_path_of(item, value))
