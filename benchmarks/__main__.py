@@ -8,7 +8,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import memory, write
+from benchmarks import links, memory, write
 
 
 def main() -> None:
@@ -25,6 +25,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         write.run(Path(folder), options.seconds, options.rounds)
         memory.run(Path(folder))
+        links.run(Path(folder), options.rounds)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from nwbflow.errors import (
     DurabilityError,
     ErrorKind,
     LinkError,
+    LinkMismatchWarning,
     NwbflowError,
     PlanError,
     SettingsError,
@@ -16,8 +17,11 @@ from nwbflow.errors import (
 from nwbflow.model.receipt import DatasetReceipt, Receipt
 from nwbflow.model.recovery import RecoveredDataset, Recovery
 from nwbflow.nwb.data import DataIO, blocks, raw
+from nwbflow.nwb.external import copy, link
 from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
 from nwbflow.nwb.live import live
+from nwbflow.nwb.mapping import concat, link_raw
+from nwbflow.nwb.open import open  # noqa: A004
 from nwbflow.nwb.recorder import RecordedSeries, Recorder, Ticket
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
@@ -34,6 +38,7 @@ __all__ = [
     "DurabilityError",
     "ErrorKind",
     "LinkError",
+    "LinkMismatchWarning",
     "NwbflowError",
     "PlanError",
     "Profile",
@@ -52,7 +57,12 @@ __all__ = [
     "VerifyError",
     "__version__",
     "blocks",
+    "concat",
+    "copy",
+    "link",
+    "link_raw",
     "live",
+    "open",
     "raw",
     "recover",
     "write",

@@ -100,6 +100,10 @@ class LinkError(NwbflowError, OSError):
     """What a link leads to is missing, refused, or not what it is said to be."""
 
 
+class LinkMismatchWarning(UserWarning):
+    """A container says one thing of its data, and the dataset that was linked in their place another."""
+
+
 class StorageError(NwbflowError, OSError):
     """Storing failed; the file handle it happened on is not used again."""
 

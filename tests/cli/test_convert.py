@@ -357,3 +357,21 @@ def test_a_name_from_outside_can_not_move_the_cursor(nwbflow, recording, basic, 
     done = nwbflow("convert", bad, "a.nwb", *(*basic[:2], "--channels", "7", *basic[4:]), folder=tmp_path)
     assert done.code == 1
     assert "\x1b" not in done.err
+
+
+@pytest.mark.requirement("X4")
+def test_samples_that_stay_in_place(nwbflow, recording, basic, tmp_path):
+    out = tmp_path / "out.nwb"
+    planned = nwbflow("convert", recording, out, *basic, "--in-place", "--dry-run")
+    assert "the samples stay where they are" in planned.out
+    assert not out.exists()
+    done = nwbflow("convert", recording, out, *basic, "--in-place", columns=200)
+    assert done.code == 0
+    assert "/acquisition/ElectricalSeries/data, its samples stay in " in done.out
+    with h5py.File(out, "r") as file:
+        data = file["acquisition/ElectricalSeries/data"]
+        assert data.external == [(str(recording), 0, recording.stat().st_size)]
+        assert data[:].tobytes() == recording.read_bytes()
+    refused = nwbflow("convert", recording, out, *basic, "--in-place", "--overwrite", "--profile", "archive")
+    assert refused.code == 1
+    assert "leave profile and rules away" in refused.err

@@ -13,28 +13,25 @@ from types import FrameType
 
 from cyclopts import App, CycloptsError
 
+from nwbflow.cli.codes import CODES, FAILED, INTERRUPTED, OK, PIPE_CLOSED, TERMINATED, USAGE
 from nwbflow.cli.convert import convert
 from nwbflow.cli.demo import demo
 from nwbflow.cli.inspect import inspect
+from nwbflow.cli.links import links
 from nwbflow.cli.recover import recover
 from nwbflow.cli.screens import err, out, say, show_warnings_as_notes
 from nwbflow.errors import NwbflowError
 
-OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
-"""Exit codes. Those above 128 are a shell's for a program ended by a signal: 128 and its number."""
-
 _HELP = "Write large arrays of NWB files, many times faster and never left broken."
-_CODES = (
-    f"Exit codes: {OK} all went well; {FAILED} failed, the reason is on standard error; {USAGE} the command line is "
-    f"wrong; {INTERRUPTED} interrupted (Ctrl-C); {PIPE_CLOSED} nobody reads the output any more; {TERMINATED} told to "
-    "end (SIGTERM). A write that failed or was ended leaves an older file as it was, and what was written beside it "
-    "as NAME.partial, a valid file."
+_EPILOGUE = (
+    f"{CODES} A write that failed or was ended leaves an older file as it was, and what was written beside it as "
+    "NAME.partial, a valid file."
 )
 
 app = App(
     name="nwbflow",
     help=_HELP,
-    help_epilogue=_CODES,
+    help_epilogue=_EPILOGUE,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
     result_action="return_value",
@@ -42,6 +39,7 @@ app = App(
 app.command(convert)
 app.command(inspect)
 app.command(recover)
+app.command(links)
 app.command(demo)
 
 
@@ -61,7 +59,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     show_warnings_as_notes()
     try:
-        app(
+        code = app(
             list(sys.argv[1:] if tokens is None else tokens),
             console=out(),
             error_console=err(),
@@ -85,7 +83,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
         _say(error, f"{type(error).__name__}: {error}", FAILED)
         say(err(), ("This is no error nwbflow expects; please report it with this:\n" + traceback.format_exc(), "dim"))
         return FAILED
-    return OK
+    return code if isinstance(code, int) else OK
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -97,7 +95,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def _as_options(text: str) -> str:
     """Name options as on the command line where a library's text names keyword arguments."""
-    text = text.replace("pass overwrite=True", "pass --overwrite")
+    text = re.sub(r"pass ([a-z]+)=True", r"pass --\1", text)
     return re.sub(r"(^|pass )([a-z]+)=", r"\1--\2 ", text)
 
 

@@ -38,6 +38,7 @@ def convert(
     metadata: Annotated[Path | None, Parameter(group=_RECORDING)] = None,
     profile: Annotated[Literal["default", "fast", "archive", "cloud"], Parameter(group=_STORING)] = "default",
     rules: Annotated[Path | None, Parameter(group=_STORING)] = None,
+    in_place: Annotated[bool, Parameter(group=_STORING, negative="", show_default=False)] = False,
     overwrite: Annotated[bool, Parameter(group=_STORING, negative="", show_default=False)] = False,
     workers: Annotated[int | None, Parameter(group=_RUNNING)] = None,
     memory: Annotated[str | None, Parameter(group=_RUNNING)] = None,
@@ -83,6 +84,8 @@ def convert(
         default: gzip any reader opens. fast: larger. archive: smaller, checksums. cloud: for remote reading.
     rules
         YAML file with codecs and chunks by place or type.
+    in_place
+        Leave the samples where they are: OUT takes no time and no room, and needs RAW to be there.
     overwrite
         Replace OUT, or what an interrupted write left beside it.
     workers
@@ -116,6 +119,7 @@ def convert(
             workers=workers,
             memory=memory,
             overwrite=overwrite,
+            in_place=in_place,
         )
         _notes(plan.notes)
         if json:
@@ -138,6 +142,7 @@ def convert(
         verify=verify,
         progress=[*bar, *([] if events is None else [JsonLines(events)])],
         overwrite=overwrite,
+        in_place=in_place,
     )
     _notes(receipt.notes)
     if json:
@@ -179,6 +184,8 @@ def _print_plan(plan: ConversionPlan) -> None:
                 f"{plan.plan.workers} encoding {'thread' if plan.plan.workers == 1 else 'threads'}",
             )
         )
+    elif plan.in_place:
+        rows.append(("chunks", "none: the samples stay where they are"))
     else:
         rows.append(("chunks", "none: so small that PyNWB writes it, uncompressed"))
     _print_rows(rows)
@@ -202,7 +209,8 @@ def _print_receipt(receipt: Receipt) -> None:
                 f"{_VERIFIED[receipt.verified]}",
             ),
         ]
-    if not receipt.datasets:
+    rows += [("dataset", f"{name}, its samples stay in {where}") for name, where in receipt.linked.items()]
+    if not receipt.datasets and not receipt.linked:
         rows.append(("dataset", "so small that PyNWB wrote it, uncompressed"))
     speed = f", {receipt.raw_bytes / 1e6 / receipt.seconds:.0f} MB/s" if receipt.raw_bytes else ""
     rows.append(("time", f"{duration(receipt.seconds)}{speed} ({stages})"))

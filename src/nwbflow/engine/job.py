@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from nwbflow.encoding.checksum import crc32
 from nwbflow.model.data import Source, Stream
-from nwbflow.model.encoding import Encoder
+from nwbflow.model.encoding import Encoded, Encoder
 from nwbflow.model.layout import Layout, Shape
 from nwbflow.model.receipt import DatasetReceipt
 from nwbflow.model.sink import Sink
@@ -40,6 +41,9 @@ class Job:
         only what is there. Table columns keep their full length instead.
     aside : bool
         Whether a stream is drained in a thread of its own, side by side with others.
+    stored : callable or None
+        Gives the source's chunks, encoded already as this dataset has them, with their offsets: they are stored
+        as they are.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Job:
     in_flight: int
     grow: bool
     aside: bool = False
+    stored: Callable[[], Iterator[tuple[tuple[int, ...], Encoded]]] | None = None
 
     @property
     def raw_bytes(self) -> int | None:
@@ -108,6 +113,8 @@ class Tally:
             chunk = self.chunks[offset]
             total = crc32((chunk.crc or chunk.raw_crc or 0).to_bytes(4, "little"), total)
         by = "nwbflow" if self.job.encoder is not None else "HDF5"
+        if self.job.stored is not None:
+            by = "its source"
         return DatasetReceipt(
             name=self.job.name,
             layout=Layout(
@@ -124,7 +131,7 @@ class Tally:
             read_seconds=self.read_seconds,
             encode_seconds=self.encode_seconds,
             store_seconds=self.store_seconds,
-            encoded_by=by if layout.filters else "none",
+            encoded_by=by if layout.filters or self.job.stored is not None else "none",
             unwritten=max(0, elements - self.delivered),
             crc32=total,
         )

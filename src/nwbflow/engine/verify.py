@@ -11,7 +11,8 @@ import numpy as np
 from nwbflow.encoding.checksum import crc32
 from nwbflow.encoding.plugin_names import may_change_values
 from nwbflow.engine.job import StoredChunk, Tally
-from nwbflow.errors import ErrorKind, VerifyError
+from nwbflow.errors import ErrorKind, StorageError, VerifyError
+from nwbflow.model.data import Region
 from nwbflow.model.events import DatasetVerified, Event
 
 type Verification = Literal["no", "stored", "full"]
@@ -57,12 +58,14 @@ def _verify_chunk(tally: Tally, offset: tuple[int, ...], chunk: StoredChunk, lev
             "Write again, to another disk if it recurs",
             kind=ErrorKind.MISMATCH,
         )
+    region = tuple(slice(o, o + n) for o, n in zip(offset, chunk.lengths, strict=True))
+    if level == "full" and tally.job.stored is not None:
+        _verify_decodes(tally, region)
     if (
         chunk.raw_crc is not None
         and (level == "full" or chunk.crc is None)
         and not may_change_values(tally.job.layout.filters)
     ):
-        region = tuple(slice(o, o + n) for o, n in zip(offset, chunk.lengths, strict=True))
         data = np.ascontiguousarray(sink.read(region))
         if crc32(data.reshape(-1).view(np.uint8)) != chunk.raw_crc:
             raise VerifyError(
@@ -70,3 +73,15 @@ def _verify_chunk(tally: Tally, offset: tuple[int, ...], chunk: StoredChunk, lev
                 "Please report this with the dataset's codec and type",
                 kind=ErrorKind.MISMATCH,
             )
+
+
+def _verify_decodes(tally: Tally, region: Region) -> None:
+    """Decode a chunk that was taken over as it was; whether it decoded in its source nobody has looked."""
+    try:
+        tally.job.sink.read(region)
+    except StorageError as error:
+        raise VerifyError(
+            f"{tally.job.name}: the chunk at {tuple(s.start for s in region)} can't be decoded. It was copied as it "
+            "is, so it can't be in the dataset that it was copied from either",
+            kind=ErrorKind.MISMATCH,
+        ) from error

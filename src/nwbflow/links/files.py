@@ -12,7 +12,7 @@ import h5py
 from nwbflow.errors import ErrorKind, LinkError
 
 
-def open_file(path: str | Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
+def open_file(path: str | Path, mode: Literal["r", "r+"] = "r", *, locking: bool | str | None = None) -> h5py.File:
     """Open an HDF5 file.
 
     Parameters
@@ -21,6 +21,8 @@ def open_file(path: str | Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
         The file.
     mode : {"r", "r+"}
         Reading, or changing in place.
+    locking : bool or str, optional
+        As in :class:`h5py.File`.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def open_file(path: str | Path, mode: Literal["r", "r+"] = "r") -> h5py.File:
             kind=ErrorKind.NOT_HDF5,
         )
     try:
-        return h5py.File(path, mode)
+        return h5py.File(path, mode, locking=locking)
     except OSError as error:
         raise _explained(path, error) from error
 

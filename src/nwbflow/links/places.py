@@ -24,6 +24,12 @@ PREFIX_VARIABLES = {
 """Environment variables that put a folder in front of recorded names (HDF5 reference manual, H5Lcreate_external,
 H5Pset_virtual_prefix, H5Pset_efile_prefix)."""
 
+ORIGIN = "${ORIGIN}"
+"""What HDF5 takes, at the front of the last two, for the folder of the linking file."""
+
+AT_START = {kind: os.environ.get(variable, "") for kind, variable in PREFIX_VARIABLES.items()}
+"""The variables as HDF5 found them: but for external links it looks once, when it is loaded."""
+
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _WINDOWS = re.compile(r"^(?:[A-Za-z]:[\\/]|\\\\)")
 _KINDS = (
@@ -73,9 +79,9 @@ class Rules:
 def find_file(recorded: str, kind: LinkKind, linking: str | Path, rules: Rules) -> Place:
     """Return where a recorded file name leads.
 
-    Absolute names lead where they say; if there is nothing, and all is allowed, HDF5's second guess is made: the
-    same last name beside the linking file. Relative names lead from the linking file's folder, or, if all is
-    allowed, first from the folder that HDF5's environment variable names.
+    Absolute names lead where they say; if there is nothing, and all is allowed, HDF5's second guess is made (but not
+    for raw files): the same last name where relative names are looked for. Those lead from the linking file's folder,
+    or, if all is allowed, first from the folders that HDF5's environment variable names.
 
     Parameters
     ----------
@@ -94,7 +100,8 @@ def find_file(recorded: str, kind: LinkKind, linking: str | Path, rules: Rules) 
         Nothing has been opened; what a place is was asked of the file system only.
     """
     if rules.policy is Policy.DENY:
-        return _nowhere(recorded, (), "links to other files are not followed here (links='deny')", ErrorKind.REFUSED)
+        text = "is another file, and none is opened here (links='deny')"
+        return _nowhere(recorded, (), text, ErrorKind.REFUSED, by_policy=True)
     if not recorded or "\0" in recorded:
         return _nowhere(recorded, (), "is no file name", ErrorKind.MISSING)
     if _URL.match(recorded):
@@ -110,19 +117,51 @@ def find_file(recorded: str, kind: LinkKind, linking: str | Path, rules: Rules) 
     return _nowhere(recorded, tuple(tried), "does not exist", ErrorKind.MISSING)
 
 
-def _candidates(recorded: str, kind: LinkKind, linking: Path, rules: Rules) -> list[Path]:
+def prefixes(kind: LinkKind) -> tuple[str, ...]:
+    """Return the folders that HDF5's environment variable puts in front of recorded names; usually none.
+
+    Parameters
+    ----------
+    kind : LinkKind
+        ``EXTERNAL``, ``VIRTUAL`` or ``RAW``.
+    """
+    value = os.environ.get(PREFIX_VARIABLES[kind], "") if kind is LinkKind.EXTERNAL else AT_START[kind]
+    if kind is LinkKind.RAW:
+        return (value,) if value else ()
+    return tuple(part for part in value.split(":") if part)
+
+
+def folders(kind: LinkKind, linking: str | Path, rules: Rules) -> list[Path]:
+    """Return the folders in which a relative name is looked for, in order.
+
+    Parameters
+    ----------
+    kind, linking, rules
+        As for :func:`find_file`.
+    """
     real = Path(os.path.realpath(linking)).parent
     if rules.policy is not Policy.ALLOW:
-        return [Path(recorded) if recorded.startswith("/") else real / recorded]
-    folder = linking.absolute().parent
-    if recorded.startswith("/"):
-        return [Path(recorded), folder / PurePosixPath(recorded).name]
-    prefix = os.environ.get(PREFIX_VARIABLES[kind], "")
-    places = [folder / recorded] if folder == real else [folder / recorded, real / recorded]
-    if prefix:
-        origin = prefix.replace("${ORIGIN}", str(folder), 1) if prefix.startswith("${ORIGIN}") else prefix
-        places.insert(0, Path(origin) / recorded)
-    return places
+        return [real]
+    folder = Path(linking).absolute().parent
+    beside = [folder] if folder == real else [folder, real]
+    named = [_expanded(prefix, folder, kind) for prefix in prefixes(kind)]
+    # raw files are looked for in one place only: HDF5 puts the folder in front, whatever comes of it
+    return named if named and kind is LinkKind.RAW else [*named, *beside]
+
+
+def _expanded(prefix: str, folder: Path, kind: LinkKind) -> Path:
+    if kind is not LinkKind.EXTERNAL and prefix.startswith(ORIGIN):
+        return Path(f"{folder}/{prefix.removeprefix(ORIGIN)}")
+    return Path(prefix).absolute()
+
+
+def _candidates(recorded: str, kind: LinkKind, linking: Path, rules: Rules) -> list[Path]:
+    if not recorded.startswith("/"):
+        return [folder / recorded for folder in folders(kind, linking, rules)]
+    if rules.policy is not Policy.ALLOW or kind is LinkKind.RAW:
+        return [Path(recorded)]
+    last = PurePosixPath(recorded).name
+    return [Path(recorded), *(folder / last for folder in folders(kind, linking, rules))]
 
 
 def _look_at(recorded: str, candidate: Path, tried: tuple[Path, ...], rules: Rules) -> Place | None:
@@ -131,7 +170,7 @@ def _look_at(recorded: str, candidate: Path, tried: tuple[Path, ...], rules: Rul
         real = Path(os.path.realpath(candidate))
         if rules.root is not None and not real.is_relative_to(rules.root):
             text = f"leads to {real}, outside of {rules.root}"
-            return _nowhere(recorded, tried, text, ErrorKind.REFUSED)
+            return _nowhere(recorded, tried, text, ErrorKind.REFUSED, by_policy=True)
         mode = real.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -145,5 +184,7 @@ def _look_at(recorded: str, candidate: Path, tried: tuple[Path, ...], rules: Rul
     return Place(recorded=recorded, path=real, tried=tried)
 
 
-def _nowhere(recorded: str, tried: tuple[Path, ...], problem: str, kind: ErrorKind) -> Place:
-    return Place(recorded=recorded, path=None, tried=tried, problem=problem, kind=kind)
+def _nowhere(
+    recorded: str, tried: tuple[Path, ...], problem: str, kind: ErrorKind, *, by_policy: bool = False
+) -> Place:
+    return Place(recorded=recorded, path=None, tried=tried, problem=problem, kind=kind, by_policy=by_policy)

@@ -12,9 +12,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nwbflow.errors import ErrorKind, LinkError
+from nwbflow.errors import ErrorKind, LinkError, SettingsError
 from nwbflow.links.files import open_file
+from nwbflow.links.guard import Guard
+from nwbflow.links.places import Rules
+from nwbflow.links.resolve import attribute_names
+from nwbflow.links.views import BarredDataset, GuardedDataset, GuardedFile
 from nwbflow.model.layout import MaxShape, Shape
+from nwbflow.model.links import Policy
 
 type TargetLike = h5py.Dataset | tuple[str | Path, str] | Any
 """An open h5py dataset (or what PyNWB wraps one in), or a pair of a file's name and a path inside it."""
@@ -65,7 +70,7 @@ class Target:
                 raise LinkError(f"{self} was closed; keep its file open until it is written", kind=ErrorKind.CLOSED)
             yield self.dataset
             return
-        with open_file(self.file) as file:
+        with _guarded(self.file) as file:
             dataset = _inside(file, self.name)
             if dataset.shape != self.shape or dataset.dtype != self.dtype:
                 raise LinkError(
@@ -104,40 +109,76 @@ def target_of(given: TargetLike) -> Target:
     nwbflow.errors.LinkError
         The file is missing, no regular file, unreadable, no HDF5 file, damaged or being written; in it the path is
         missing, a broken link or a group; the dataset is closed or has no elements to link (null dataspace).
-    TypeError
+    nwbflow.errors.SettingsError
         If `given` is something else.
     """
     if isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(g, str | os.PathLike) for g in given):
-        with open_file(Path(given[0])) as file:
+        with _guarded(Path(given[0])) as file:
             found = _facts(_inside(file, str(given[1])))
         return Target(**found)
     dataset = given
     while dataset is not None and not isinstance(dataset, h5py.Dataset):
         dataset = getattr(dataset, "dataset", None)
     if dataset is None:
-        raise TypeError(
-            f"a target is an open h5py dataset or a pair ('file.nwb', '/path/in/it'), not {type(given).__name__}"
+        raise SettingsError(
+            f"a target is an open h5py dataset or a pair ('file.nwb', '/path/in/it'), not {type(given).__name__}",
+            kind=ErrorKind.OPTION,
         )
     if not dataset:
         raise LinkError("the h5py dataset given as a target is closed; keep its file open", kind=ErrorKind.CLOSED)
+    refuse_incomplete(dataset)
     return Target(**_facts(dataset), dataset=dataset)
 
 
-def _inside(file: h5py.File, name: str) -> h5py.Dataset:
+@contextlib.contextmanager
+def _guarded(path: Path) -> Iterator[GuardedFile]:
+    """Open a file by name, such that its links and the files its data lie in are found as by nwbflow's reader."""
+    guard = Guard(Rules(Policy.ALLOW))
+    with open_file(path) as file:
+        try:
+            yield guard.view(file)
+        finally:
+            guard.close_targets()
+
+
+def refuse_incomplete(dataset: h5py.Dataset) -> None:
+    """Refuse an open dataset whose elements lie in other files, if those are not there: HDF5 would read zeros.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Opened by anybody.
+
+    Raises
+    ------
+    nwbflow.errors.LinkError
+        If a file is missing or too short, or would be looked for in the working folder.
+    """
+    if isinstance(dataset, BarredDataset):
+        raise dataset.problem.as_error()
+    elsewhere = not isinstance(dataset, GuardedDataset) and (dataset.is_virtual or dataset.external)
+    if elsewhere and Path(dataset.file.filename).exists():
+        guard = Guard(Rules(Policy.ALLOW))
+        try:
+            _inside(guard.view(dataset.file), str(dataset.name))
+        finally:
+            guard.close_targets()
+
+
+def _inside(file: GuardedFile, name: str) -> h5py.Dataset:
     where = f"{file.filename}:{name}"
     try:
-        found = file.get(name)
+        found = file[name]
+    except LinkError:
+        raise
+    except KeyError as error:
+        raise LinkError(
+            f"{where} does not exist; see what is there: nwbflow inspect {file.filename}", kind=ErrorKind.MISSING
+        ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise LinkError(f"{where} can't be opened: {error}", kind=ErrorKind.IO) from error
-    if found is None:
-        link = _last_link(file, name)
-        if isinstance(link, h5py.ExternalLink):
-            text = f"is itself a link, to {link.filename}:{link.path}, which leads nowhere"
-        elif isinstance(link, h5py.SoftLink):
-            text = f"is itself a link, to {link.path}, which leads nowhere"
-        else:
-            text = f"does not exist; see what is there: nwbflow inspect {file.filename}"
-        raise LinkError(f"{where} {text}", kind=ErrorKind.MISSING)
+    if isinstance(found, BarredDataset):
+        raise found.problem.as_error()
     if not isinstance(found, h5py.Dataset):
         raise LinkError(
             f"{where} is a group; a dataset is needed, such as {where.rstrip('/')}/data", kind=ErrorKind.SHAPE
@@ -145,13 +186,6 @@ def _inside(file: h5py.File, name: str) -> h5py.Dataset:
     if found.shape is None:
         raise LinkError(f"{where} is an empty dataset, without a shape", kind=ErrorKind.SHAPE)
     return found
-
-
-def _last_link(file: h5py.File, name: str) -> object:
-    try:
-        return file.get(name, getlink=True)
-    except (KeyError, OSError, RuntimeError, ValueError):
-        return None
 
 
 def _facts(dataset: h5py.Dataset) -> dict[str, Any]:
@@ -174,9 +208,16 @@ def attributes_of(item: h5py.Dataset | h5py.Group) -> dict[str, Any]:
         Open.
     """
     found: dict[str, Any] = {}
-    for name in item.attrs:
+    for name in attribute_names(item.id):
         value = item.attrs[name]
         if isinstance(value, h5py.Reference):
-            value = ReferenceTo(str(item.file[value].name) if value else "")
+            value = ReferenceTo(_path_of(item, value))
         found[name] = value
     return found
+
+
+def _path_of(item: h5py.Dataset | h5py.Group, reference: h5py.Reference) -> str:
+    try:
+        return str(item.file[reference].name) if reference else ""
+    except (KeyError, ValueError, OSError, RuntimeError, LinkError):  # what it led to is gone, or out of reach
+        return "(nothing)"

@@ -52,6 +52,8 @@ class Place:
         Why it leads nowhere, as the end of a sentence; empty if it does not.
     kind : ErrorKind or None
         The stable name of the problem.
+    by_policy : bool
+        Whether it is the policy that forbids it, so that another one may not.
     """
 
     recorded: str
@@ -59,6 +61,7 @@ class Place:
     tried: tuple[Path, ...]
     problem: str = ""
     kind: ErrorKind | None = None
+    by_policy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +26,8 @@ class DatasetReceipt:
     read_seconds, encode_seconds, store_seconds : float
         Time spent waiting for data, encoding (summed over workers), and storing.
     encoded_by : str
-        ``"nwbflow"`` (in parallel, outside HDF5), ``"HDF5"`` (its own filters, one thread)
-        or ``"none"`` (no filters).
+        ``"nwbflow"`` (in parallel, outside HDF5), ``"HDF5"`` (its own filters, one thread),
+        ``"none"`` (no filters) or ``"its source"`` (a copy: the chunks were taken over as they were).
     unwritten : int
         Elements no block ever covered, at least; they read as the fill value. Exact unless blocks overlap.
     crc32 : int
@@ -66,8 +67,8 @@ class Receipt:
         and sync plus rename.
     verified : str
         ``"stored"``, ``"full"`` or ``"no"``.
-    linked : tuple of str
-        Datasets that became links.
+    linked : mapping of str to str
+        Paths of what is not in the file itself (links, datasets over other files' data), each with where it is.
     notes : tuple of str
         What a careful reader should know: settings that could not be met as asked, filters
         run by HDF5, elements never written.
@@ -81,7 +82,7 @@ class Receipt:
     verify_seconds: float = 0.0
     publish_seconds: float = 0.0
     verified: str = "no"
-    linked: tuple[str, ...] = ()
+    linked: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -111,6 +112,6 @@ class Receipt:
             f"ratio {d.ratio:.2f}, encoded by {d.encoded_by}"
             for d in self.datasets
         ]
-        lines += [f"  linked: {name}" for name in self.linked]
+        lines += [f"  linked: {name} -> {where}" for name, where in self.linked.items()]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)

@@ -11,14 +11,16 @@ from typing import Any
 import h5py
 import numpy as np
 from hdmf.backends.hdf5 import HDF5IO, H5DataIO
-from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
+from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder, LinkBuilder
 from hdmf.data_utils import AbstractDataChunkIterator, GenericDataChunkIterator
 from hdmf.data_utils import DataIO as HdmfDataIO
 
 from nwbflow.engine.cast import exact
 from nwbflow.errors import ErrorKind, SourceError
+from nwbflow.links.targets import Target, refuse_incomplete
 from nwbflow.model.data import Array, Source, Stream
 from nwbflow.nwb.data import BlocksData, DataIO, SourceData
+from nwbflow.nwb.external import CopiedData
 from nwbflow.nwb.iterators import IteratorStream
 from nwbflow.planning.chunks import SeriesKind
 from nwbflow.sources.arrays import as_source
@@ -26,7 +28,7 @@ from nwbflow.sources.checks import refuse_masked
 
 # HDMF's names that numpy doesn't have, or reads as another size
 # (https://hdmf-schema-language.readthedocs.io/en/latest/description.html#dtype)
-_HDMF_TYPES = {"float": "f4", "double": "f8", "long": "i8", "int": "i4", "short": "i2", "uint": "u4"}
+HDMF_TYPES = {"float": "f4", "double": "f8", "long": "i8", "int": "i4", "short": "i2", "uint": "u4"}
 _NUMBERS = "biuf"
 
 
@@ -58,6 +60,8 @@ class Candidate:
         Whether the data may keep one waiting, so that others should not wait with them. HDMF's generic iterator
         slices something that is there already: it never waits, and several often share one reader, which must
         not be used from two threads.
+    copied : Target or None
+        The dataset of another file that this is a copy of.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Candidate:
     kind: SeriesKind
     initial: tuple[int, ...]
     live: bool
+    copied: Target | None = None
 
     @property
     def nbytes(self) -> int | None:
@@ -101,9 +106,12 @@ def find(root: GroupBuilder, manager: BuildManager, skip: Callable[[Any], bool])
     return found
 
 
-def links(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[str]:
-    """Return the paths of datasets whose data lie in an open HDF5 file: HDMF links or copies them."""
-    return [path_of(b) for b in datasets(root) if not skip(b) and isinstance(_unwrapped(b.data), h5py.Dataset)]
+def links(root: GroupBuilder, skip: Callable[[Any], bool]) -> dict[str, str]:
+    """Return the paths of datasets whose data lie in an open HDF5 file, and where: HDMF links or copies them."""
+    found = [(b, _unwrapped(b.data)) for b in datasets(root) if not skip(b)]
+    return {
+        path_of(b): f"{data.file.filename}:{data.name}" for b, data in found if isinstance(data, h5py.Dataset) and data
+    }
 
 
 def foreign_wrappers(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[tuple[str, str]]:
@@ -115,10 +123,11 @@ def foreign_wrappers(root: GroupBuilder, skip: Callable[[Any], bool]) -> list[tu
     ]
 
 
-def path_of(builder: DatasetBuilder) -> str:
+def path_of(builder: DatasetBuilder | GroupBuilder | LinkBuilder) -> str:
     """Return the absolute path HDMF writes a builder to."""
-    if builder.location is not None:
-        parts = [builder.location, builder.name]
+    location = getattr(builder, "location", None)  # links that were not read have none
+    if location is not None:
+        parts = [location, builder.name]
     else:
         parts = []
         at: Any = builder
@@ -152,6 +161,8 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
         )
     if isinstance(data, h5py.Dataset) and not isinstance(wrapper, DataIO):
         return None  # linked or copied as it is
+    if isinstance(data, h5py.Dataset):
+        refuse_incomplete(data)
     if isinstance(data, list | tuple):
         data = _as_numbers(data, builder.dtype, name)
     dtype = _stored_type(builder.dtype, data, name)
@@ -159,7 +170,7 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
     if dtype is None or supply is None:
         return None
     column = manager.get_builder_dt(builder) is not None
-    types = _types(builder, manager)
+    types = types_of(builder, manager)
     shape = supply.shape if isinstance(supply, Source) else supply.maxshape
     return Candidate(
         name=name,
@@ -172,6 +183,7 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
         kind=_kind(builder.name, types, len(shape), column=column),
         initial=_initial(supply, data),
         live=not isinstance(supply, Source) and not isinstance(data, GenericDataChunkIterator),
+        copied=data.target if isinstance(data, CopiedData) else None,
     )
 
 
@@ -191,16 +203,21 @@ def _stored_type(declared: Any, data: Any, name: str) -> np.dtype[Any] | None:
         found = declared if declared is not None else _native(data)
     else:
         return None
-    return _numeric(found)
+    return numeric_type(found)
 
 
-def _numeric(found: Any) -> np.dtype[Any] | None:
+def numeric_type(found: Any) -> np.dtype[Any] | None:
     """Return what HDMF or a user calls a type as one of numbers that are ours, else ``None``."""
     try:
-        dtype: np.dtype[Any] = np.dtype(_HDMF_TYPES.get(found, found) if isinstance(found, str) else found)
+        dtype: np.dtype[Any] = np.dtype(HDMF_TYPES.get(found, found) if isinstance(found, str) else found)
     except TypeError:
         return None
     return dtype if dtype.kind in _NUMBERS and dtype.itemsize <= 8 and h5py.check_enum_dtype(dtype) is None else None
+
+
+def is_plain(dtype: np.dtype[Any]) -> bool:
+    """Return whether elements of `dtype` are numbers that are ours to store."""
+    return numeric_type(dtype) is not None
 
 
 def _native(data: Any) -> np.dtype[Any]:
@@ -226,7 +243,7 @@ def _as_numbers(data: Sequence[Any], declared: Any, name: str) -> Array | None:
             f"{name}: the list has rows of different lengths ({error}); make them equal, or use an indexed column",
             kind=ErrorKind.SHAPE,
         ) from error
-    dtype = _numeric(declared if declared is not None else HDF5IO.get_type(data))
+    dtype = numeric_type(declared if declared is not None else HDF5IO.get_type(data))
     if dtype is None:
         return None
     rounded = array.dtype.kind == "f" and bool((np.abs(array) >= 2.0**53).any())
@@ -289,7 +306,8 @@ def _initial(supply: Source | Stream, data: Any) -> tuple[int, ...]:
     return tuple(int(n or 0) for n in advised)
 
 
-def _types(builder: DatasetBuilder, manager: BuildManager) -> tuple[str, ...]:
+def types_of(builder: DatasetBuilder, manager: BuildManager) -> tuple[str, ...]:
+    """Return the neurodata type of a dataset or of the group that holds it, and its ancestors, nearest first."""
     for holder in (builder, builder.parent):
         name = manager.get_builder_dt(holder) if holder is not None else None
         namespace = manager.get_builder_ns(holder) if name is not None else None

@@ -25,6 +25,7 @@ from nwbflow.model.receipt import DatasetReceipt, Receipt
 from nwbflow.nwb.candidates import Candidate, find, foreign_wrappers, links
 from nwbflow.nwb.layouts import Storage, Wishes, decide
 from nwbflow.nwb.reservations import Reservation, job_of, request_of
+from nwbflow.nwb.said import Adoption
 from nwbflow.planning.memory import Plan, make_plan
 from nwbflow.sinks.hdf5 import translated
 
@@ -106,7 +107,8 @@ class Passage:
     reservations: list[Reservation] = field(default_factory=list)
     plan: Plan = Plan(datasets=(), workers=1, memory=0, peak_bytes=0)  # noqa: RUF009 - it is frozen
     receipts: list[DatasetReceipt] = field(default_factory=list)
-    linked: list[str] = field(default_factory=list)
+    linked: dict[str, str] = field(default_factory=dict)
+    adoptions: list[Adoption] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
     structure_seconds: float = 0.0
@@ -130,9 +132,9 @@ class Passage:
             What is wrong with the request, the memory it takes, or the data.
         """
         found = find(root, manager, written)
-        self.linked += links(root, written)
+        self.linked |= links(root, written)  # those that HDMF makes, or copies
         for name, wrapper in foreign_wrappers(root, written):
-            self._say(
+            self.say(
                 name,
                 f"its settings were not used: {wrapper} carries none for HDF5 (a copy of hdmf's H5DataIO has lost "
                 "them). Wrap the data in nwbflow.DataIO",
@@ -208,6 +210,8 @@ class Passage:
         self._verify(tallies)
         self._note(tallies, file)
         self.reservations = []
+        for adoption in self.adoptions:
+            adoption.apply()
 
     def _flush(self, file: h5py.File, doing: str) -> None:
         with translated(str(self.path), doing):
@@ -223,28 +227,27 @@ class Passage:
             receipt = tally.receipt()
             self.receipts.append(receipt)
             if receipt.encoded_by == "HDF5":
-                self._say(receipt.name, "its codec can't be run outside HDF5; HDF5's own filters did it, in one thread")
+                self.say(receipt.name, "its codec can't be run outside HDF5; HDF5's own filters did it, in one thread")
             if may_change_values(receipt.layout.filters) and self.options.verify != "no":
-                self._say(receipt.name, "its codec may change values, so decoded elements were not compared")
+                self.say(receipt.name, "its codec may change values, so decoded elements were not compared")
             if tally.largest_block > self.options.memory:
-                self._say(
+                self.say(
                     receipt.name,
                     f"its blocks had up to {tally.largest_block / 1e6:.0f} MB, more than memory= allows; they are the "
                     "iterator's own memory: make smaller ones",
                 )
             if receipt.unwritten:
-                self._say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
+                self.say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
             if tally.scattered:
-                self._say(
+                self.say(
                     receipt.name,
                     f"{tally.scattered} blocks with selections that are no rectangle went through HDF5 one by one; "
                     "its chunks carry no checksum of ours and were not verified",
                 )
-        self.linked = [
-            n for n in self.linked if isinstance(file.get(n, getlink=True), h5py.SoftLink | h5py.ExternalLink)
-        ]
+        self.linked = {name: where for name, where in self.linked.items() if _leads_elsewhere(file, name)}
 
-    def _say(self, dataset: str, text: str) -> None:
+    def say(self, dataset: str, text: str) -> None:
+        """Note something a careful user wants to know of a dataset."""
         self.notes.append(f"{dataset}: {text}")
         self.emit(Warned(dataset=dataset, message=text))
 
@@ -259,7 +262,7 @@ class Passage:
             verify_seconds=self.verify_seconds,
             publish_seconds=publish_seconds,
             verified=self.options.verify if self.receipts else "no",
-            linked=tuple(self.linked),
+            linked=dict(self.linked),
             notes=tuple(self.notes),
         )
 
@@ -268,3 +271,11 @@ def _size(storage: Storage) -> int | None:
     """Return the size of an array before filters, in bytes; ``None`` where its length is not known."""
     data = storage.candidate.data
     return None if isinstance(data, Stream) and None in data.maxshape else storage.layout.nbytes
+
+
+def _leads_elsewhere(file: h5py.File, name: str) -> bool:
+    """Return whether there is a link, or a dataset whose elements lie elsewhere, and not a copy."""
+    if isinstance(file.get(name, getlink=True), h5py.SoftLink | h5py.ExternalLink):
+        return True
+    found = file[name]
+    return isinstance(found, h5py.Dataset) and bool(found.is_virtual or found.external)

@@ -15,6 +15,7 @@ from nwbflow.errors import ErrorKind, NwbflowError, SettingsError
 from nwbflow.model.data import Source
 from nwbflow.model.layout import Layout, MaxShape, Shape
 from nwbflow.nwb.candidates import Candidate
+from nwbflow.nwb.copies import creation, same_fill, stored_layout
 from nwbflow.nwb.data import DataIO, SourceData, with_checksum
 from nwbflow.nwb.iterators import IteratorStream
 from nwbflow.planning.chunks import complete_chunks
@@ -42,6 +43,8 @@ class Storage:
         How hard the encoder works.
     grow : bool
         Whether the reservation starts with no rows and grows.
+    kept : bool
+        Whether the stored chunks of the dataset it is a copy of are taken over as they are.
     """
 
     candidate: Candidate
@@ -49,6 +52,7 @@ class Storage:
     layout: Layout
     effort: int | str | None
     grow: bool
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +108,14 @@ def decide(candidates: Sequence[Candidate], wishes: Wishes, manager: BuildManage
                 kind=ErrorKind.OPTION,
             ) from error
         if storage is not None:
-            decided.append(storage)
+            decided.append(_keep_chunks(storage))
     return decided
 
 
 def _decide_one(candidate: Candidate, wishes: Wishes, manager: BuildManager) -> Storage | None:
     wrapper = candidate.wrapper
+    if candidate.copied is not None and (own := _as_copied(candidate, wishes, manager)) is not None:
+        return own
     settings = wishes.rules.match(candidate.name, candidate.types, candidate.builder.name)
     if isinstance(wrapper, DataIO):
         wanted = (wrapper.chunks_wish, wrapper.codec, wrapper.checksum)
@@ -194,6 +200,29 @@ def _as_h5dataio_says(
     if layout.chunks is None:
         return Storage(candidate=candidate, create=create, layout=layout, effort=None, grow=False)
     return _chunked(candidate, {**create, "chunks": layout.chunks}, None)
+
+
+def _as_copied(candidate: Candidate, wishes: Wishes, manager: BuildManager) -> Storage | None:
+    """Return the storage of a copy of which nothing else is said: its source's, where that is chunked."""
+    asked = wishes.rules.match(candidate.name, candidate.types, candidate.builder.name).rules
+    stored = stored_layout(candidate.copied)
+    if candidate.copied is None or candidate.wrapper is not None or asked or stored is None:
+        return None
+    if stored.dtype.newbyteorder("=") != candidate.dtype.newbyteorder("="):
+        return None  # the schema asks for another type
+    create = creation(stored, candidate.copied)
+    if create is None:
+        return None
+    limit = _limit(candidate, wishes, manager)
+    return _chunked(candidate, create if limit is None else {**create, "maxshape": limit}, None)
+
+
+def _keep_chunks(storage: Storage) -> Storage:
+    """Return `storage` such that chunks are taken over as they are, if its source has the same."""
+    stored, layout = stored_layout(storage.candidate.copied), storage.layout
+    if stored is None or (stored.dtype, stored.chunks, stored.filters) != (layout.dtype, layout.chunks, layout.filters):
+        return storage
+    return replace(storage, kept=same_fill(stored, layout))
 
 
 def _iterators_chunks(candidate: Candidate, most: MaxShape, profile: Profile | None) -> Shape | None:

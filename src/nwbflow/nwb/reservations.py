@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import h5py
@@ -16,12 +17,15 @@ from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
 from nwbflow.encoding.pipeline import encoder_for
 from nwbflow.engine.job import Job
 from nwbflow.errors import ErrorKind, StorageError
+from nwbflow.links.targets import Target
 from nwbflow.model.data import Source
+from nwbflow.model.encoding import Encoded
 from nwbflow.model.layout import Layout
 from nwbflow.nwb.candidates import datasets
 from nwbflow.nwb.layouts import Storage
 from nwbflow.planning.memory import COPIES, DatasetPlan, Feed, Request
 from nwbflow.sinks.hdf5 import Hdf5Sink
+from nwbflow.sources.stored import stored_chunks
 
 
 class Reservation(H5DataIO):  # type: ignore[misc]
@@ -138,7 +142,14 @@ def job_of(reservation: Reservation, plan: DatasetPlan, *, aside: bool) -> Job:
         in_flight=plan.in_flight,
         grow=storage.grow,
         aside=aside,
+        stored=partial(_stored, storage.candidate.copied) if storage.kept and storage.candidate.copied else None,
     )
+
+
+def _stored(target: Target) -> Iterator[tuple[tuple[int, ...], Encoded]]:
+    """Give the chunks of a dataset in another file, as they are stored there."""
+    with target.opened() as dataset:
+        yield from stored_chunks(dataset)
 
 
 def _compare(name: str, found: Layout, planned: Layout) -> None:

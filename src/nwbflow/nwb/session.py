@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+from hdmf.build import BuildManager, DatasetBuilder
 
 from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, StorageError
 from nwbflow.model.events import RunFailed, RunFinished
 from nwbflow.model.receipt import Receipt
+from nwbflow.nwb.candidates import path_of, types_of
 from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
 from nwbflow.nwb.layouts import Wishes
+from nwbflow.nwb.ties import ExternalPolicy, check_external
 from nwbflow.observe.hub import Hub, Progress, make_observers
 from nwbflow.planning.memory import parse_bytes
 from nwbflow.planning.profiles import Profile, get_profile
@@ -63,8 +66,8 @@ class Session:
 
     Parameters
     ----------
-    profile, rules, workers, memory, verify, progress
-        As in :func:`nwbflow.write`.
+    profile, rules, workers, memory, verify, progress, external
+        As in :class:`nwbflow.NWBHDF5IO`.
 
     Raises
     ------
@@ -81,7 +84,9 @@ class Session:
         memory: str | int | None,
         verify: str,
         progress: Progress,
+        external: ExternalPolicy,
     ) -> None:
+        self.external = check_external(external)
         self.receipt: Receipt | None = None
         self._profile = None if profile is None else get_profile(profile)
         self._rules = Rules.load(rules)
@@ -127,7 +132,7 @@ class Session:
         exists = Path(path).exists()
         if mode in CREATING and (mode == "w" or not exists):
             return self._stage(path, options)
-        if not options.given() or mode in CREATING or not (exists or mode == "a"):
+        if mode not in ("r", "r+", "a") or not (exists or (mode == "a" and options.given())):
             return None
         with _refused_options(path, options):
             return h5py.File(path, mode if exists else "x", **{"rdcc_nbytes": CHUNK_CACHE, **options.given()})
@@ -138,6 +143,10 @@ class Session:
         with _refused_options(path, options):
             self._staged = StagedFile(target, str(path), {"rdcc_nbytes": CHUNK_CACHE, **room, **options.given()})
         return self._staged
+
+    def ruled(self, builder: DatasetBuilder, *, manager: BuildManager) -> bool:
+        """Return whether the rules say something of how a dataset is stored."""
+        return bool(self._rules.match(path_of(builder), types_of(builder, manager), builder.name).rules)
 
     def options(self, expandable: tuple[str, ...] = EXPANDABLE) -> Options:
         """Return the settings of one write."""
@@ -187,6 +196,11 @@ class Session:
             raise
         finally:
             self._passage = None
+
+    @property
+    def staging(self) -> bool:
+        """Whether a new file is being made, in the place of what has its name now."""
+        return self._unpublished is not None
 
     @property
     def _unpublished(self) -> StagedFile | None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pynwb
 
 from nwbflow.model.receipt import Receipt
+from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.io import NWBHDF5IO
 from nwbflow.nwb.session import RulesLike
+from nwbflow.nwb.ties import ExternalPolicy
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
 from nwbflow.sinks.staging import check_target
@@ -24,6 +26,7 @@ def write(
     memory: str | int | None = None,
     verify: str = "stored",
     progress: Progress = True,
+    external: ExternalPolicy = "error",
     overwrite: bool = False,
 ) -> Receipt:
     """Write an NWB file: large arrays compressed in parallel, verified, and put in place in one step.
@@ -53,6 +56,9 @@ def write(
         Stored bytes against their checksum, decoded values against what was sent, or nothing.
     progress : bool, callable or sequence of callables
         ``True`` shows a progress bar (nothing where there is no terminal or notebook); a callable gets every event.
+    external : {"error", "link", "copy"}
+        What becomes of data of other files (open h5py datasets, containers read from another file) that come without
+        :func:`link` or :func:`copy`. A link is checked against what the container says of it.
     overwrite : bool
         Whether a file at `path`, or what an interrupted write left beside it, may be replaced.
 
@@ -68,7 +74,16 @@ def write(
     """
     check_target(path, overwrite=overwrite)
     with NWBHDF5IO(
-        path, "w", profile=profile, rules=rules, workers=workers, memory=memory, verify=verify, progress=progress
+        path,
+        "w",
+        manager=manager_of_guests(nwbfile),
+        profile=profile,
+        rules=rules,
+        workers=workers,
+        memory=memory,
+        verify=verify,
+        progress=progress,
+        external=external,
     ) as io:
         io.put_in_place_when_closed(drop_leftover=overwrite)
         io.write(nwbfile, exhaust_dci=False)

@@ -155,7 +155,7 @@ h5py.register_driver("nwbflow-write-through", _write_through)
 
 
 class StagedFile(h5py.File):  # type: ignore[misc]
-    """A new HDF5 file under its partial name that answers to the name it will have.
+    """An HDF5 file under its partial name that answers to the name it will have.
 
     Parameters
     ----------
@@ -165,19 +165,22 @@ class StagedFile(h5py.File):  # type: ignore[misc]
         The path as the user gave it: links to this file are made from it.
     options : mapping
         Further keyword arguments of :class:`h5py.File`.
+    copied : pathlib.Path, optional
+        A file beside the target that is to take its place when it has been changed. Without it the file is made anew.
     """
 
-    def __init__(self, target: Path, name: str, options: dict[str, Any]) -> None:
+    def __init__(self, target: Path, name: str, options: dict[str, Any], *, copied: Path | None = None) -> None:
         self._name = name
         self._target = target
         self._guard: int | None = None
-        self.partial = partial_path(target)
+        self.partial = partial_path(target) if copied is None else copied
         self.published = False
-        self.leftover = free_name(leftover_path(target)) if self.partial.exists() else None
+        self.leftover = free_name(leftover_path(target)) if copied is None and self.partial.exists() else None
         if self.leftover is not None:
             self.partial.rename(self.leftover)
+        mode = "x" if copied is None else "r+"
         try:
-            super().__init__(self.partial, "x", driver="nwbflow-write-through", **options)
+            super().__init__(self.partial, mode, driver="nwbflow-write-through", **options)
         except BaseException as error:
             self._put_leftover_back()
             self._explain(error, options)

@@ -18,6 +18,7 @@ from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.data import raw
 from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
 from nwbflow.nwb.layouts import Wishes
+from nwbflow.nwb.mapping import link_raw
 from nwbflow.nwb.session import EXPANDABLE, RulesLike
 from nwbflow.nwb.write import write
 from nwbflow.observe.hub import Progress
@@ -58,6 +59,8 @@ class ConversionPlan:
         As it would be stored.
     plan : Plan
         Chunks, filters and memory of what nwbflow would write; empty for a recording so small that it is PyNWB's.
+    in_place : bool
+        Whether the samples would stay where they are.
     notes : tuple of str
         What was assumed, and rules that matched nothing.
     """
@@ -72,6 +75,7 @@ class ConversionPlan:
     raw_bytes: int
     session_start_time: datetime
     plan: Plan
+    in_place: bool
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -99,6 +103,7 @@ class ConversionPlan:
                 }
                 for d in self.plan.datasets
             ],
+            "in_place": self.in_place,
             "notes": list(self.notes),
         }
 
@@ -118,6 +123,7 @@ def convert_raw(
     verify: str = "stored",
     progress: Progress = False,
     overwrite: bool = False,
+    in_place: bool = False,
 ) -> Receipt:
     """Convert a raw binary recording to an NWB file, in bounded memory.
 
@@ -137,6 +143,8 @@ def convert_raw(
         What the recording can't say about itself; a YAML file. What it and `series` both give, `series` decides.
     profile, rules, workers, memory, verify, progress, overwrite
         As in :func:`nwbflow.write`.
+    in_place : bool
+        Whether the samples stay where they are: `out` then needs the recording (:func:`nwbflow.link_raw`).
 
     Returns
     -------
@@ -152,7 +160,9 @@ def convert_raw(
     check_verify(verify)
     _refuse_own_source(raw_path, out)
     check_target(out, overwrite=overwrite)
-    draft = _load(raw_path, dtype, series, offset, metadata)
+    draft = _load(raw_path, dtype, series, offset, metadata, in_place=in_place)
+    if in_place:
+        _refuse_storage(profile, rules)
     receipt = write(
         draft.nwbfile,
         out,
@@ -180,12 +190,13 @@ def plan_raw(
     workers: int | None = None,
     memory: str | int | None = None,
     overwrite: bool = False,
+    in_place: bool = False,
 ) -> ConversionPlan:
     """Check and plan what :func:`convert_raw` would do, and write nothing.
 
     Parameters
     ----------
-    raw_path, out, dtype, series, offset, metadata, profile, rules, workers, memory, overwrite
+    raw_path, out, dtype, series, offset, metadata, profile, rules, workers, memory, overwrite, in_place
         As in :func:`convert_raw`.
 
     Returns
@@ -200,15 +211,18 @@ def plan_raw(
     """
     _refuse_own_source(raw_path, out)
     target = check_target(out, overwrite=overwrite)
-    draft = _load(raw_path, dtype, series, offset, metadata)
+    draft = _load(raw_path, dtype, series, offset, metadata, in_place=in_place)
+    if in_place:
+        _refuse_storage(profile, rules)
     wishes = Wishes(profile=get_profile(profile), rules=Rules.load(rules), expandable=EXPANDABLE)
     options = Options(
         wishes=wishes, workers=count_workers(workers), memory=parse_bytes(memory), verify=check_verify("stored")
     )
     passage = Passage(target, options, lambda _: None, target.parent)
-    manager = pynwb.get_manager()
-    root = manager.build(draft.nwbfile, source=str(target), root=True)
-    passage.prepare(root, manager, lambda _: False, options, side_by_side=True)
+    if not in_place:
+        manager = pynwb.get_manager()
+        root = manager.build(draft.nwbfile, source=str(target), root=True)
+        passage.prepare(root, manager, lambda _: False, options, side_by_side=True)
     held = draft.nwbfile.acquisition[series.series_name]
     shape = tuple(held.data.shape)
     return ConversionPlan(
@@ -222,13 +236,26 @@ def plan_raw(
         raw_bytes=int(np.prod(shape)) * held.data.dtype.itemsize,
         session_start_time=draft.nwbfile.session_start_time,
         plan=passage.plan,
+        in_place=in_place,
         notes=(*draft.notes, *passage.notes),
     )
 
 
-def _load(raw_path: str | Path, dtype: str, series: SeriesSettings, offset: int, metadata: MetadataLike) -> Draft:
+def _refuse_storage(profile: str | Profile, rules: RulesLike) -> None:
+    """Refuse settings that can't apply where nothing is stored."""
+    if profile != "default" or rules is not None:
+        raise SettingsError(
+            "samples that stay in place have neither codec nor chunks: leave profile and rules away, or in_place",
+            kind=ErrorKind.OPTION,
+        )
+
+
+def _load(
+    raw_path: str | Path, dtype: str, series: SeriesSettings, offset: int, metadata: MetadataLike, *, in_place: bool
+) -> Draft:
     element = _element(dtype)
-    data = raw(raw_path, dtype=element, shape=(None, *series.width), offset=offset)
+    open_raw = link_raw if in_place else raw
+    data = open_raw(raw_path, dtype=element, shape=(None, *series.width), offset=offset)
     if not data.shape[0]:
         raise SourceError(f"{raw_path} holds no samples after an offset of {offset} bytes", kind=ErrorKind.LENGTH)
     path = Path(raw_path)

@@ -19,6 +19,7 @@ from h5py import h5d, h5t
 from nwbflow.encoding.codecs import describe
 from nwbflow.errors import ErrorKind, LinkError, TargetError, UnsupportedError
 from nwbflow.links.files import open_file
+from nwbflow.links.walk import DAMAGE, Member, walk
 from nwbflow.model.layout import Filter
 from nwbflow.sinks.staging import journal_path
 from nwbflow.tools.storage_report import DatasetReport, FileReport, LinkKind, LinkReport, Storage, Totals
@@ -27,7 +28,6 @@ __all__ = ["DatasetReport", "FileReport", "LinkKind", "LinkReport", "Storage", "
 
 _STORAGE: dict[int, Storage] = {h5d.COMPACT: "compact", h5d.CHUNKED: "chunked", h5d.VIRTUAL: "virtual"}
 _POINTER_BYTES = 8  # a variable-length element in memory, as h5py asks for its size
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # what h5py raises, depending on where the damage is
 _HEAP_BYTES = 16  # the same on disk: length, heap address, index (HDF5 file format, "Variable-length Types")
 
 
@@ -56,15 +56,15 @@ def inspect_file(path: str | Path) -> FileReport:
     """
     path = Path(path)
     with _opened(path) as file:
-        walk = _Walk()
-        walk.run(file)
+        found = _Report()
+        found.run(file)
         return FileReport(
             path=path,
             file_bytes=path.stat().st_size,
             nwb_version=_nwb_version(file),
-            datasets=tuple(sorted(walk.datasets, key=lambda d: d.path)),
-            links=tuple(sorted(walk.links, key=lambda link: link.path)),
-            problems=tuple(walk.problems),
+            datasets=tuple(sorted(found.datasets, key=lambda d: d.path)),
+            links=tuple(sorted(found.links, key=lambda link: link.path)),
+            problems=tuple(found.problems),
         )
 
 
@@ -84,66 +84,32 @@ def _opened(path: Path) -> h5py.File:
         raise TargetError(str(error), kind=error.kind) from error
 
 
-class _Walk:
-    """One pass over a file's groups in h5py's order, without recursion: depth and cycles are the file's choice."""
+class _Report:
+    """What was found on the way through a file."""
 
     def __init__(self) -> None:
         self.datasets: list[DatasetReport] = []
         self.links: list[LinkReport] = []
         self.problems: list[str] = []
-        self._seen: dict[int, str] = {}
 
     def run(self, file: h5py.File) -> None:
-        """Visit everything that hard links reach from the root."""
-        self._seen[_address(file)] = "/"
-        waiting = [self._members(file["/"], "")]
-        while waiting:
-            found = next(waiting[-1], None)
-            if found is None:
-                waiting.pop()
-            else:
-                waiting.append(self._members(*found))
+        """Note everything that hard links reach from the root."""
+        for found in walk(file, self.problems):
+            if found.kind == "soft":
+                self.links.append(LinkReport(path=found.path, kind="soft", target=found.link.path))
+            elif found.kind == "external":
+                target, other = found.link.path, str(found.link.filename)
+                self.links.append(LinkReport(path=found.path, kind="external", target=target, file=other))
+            elif found.kind == "hard":
+                self.links.append(LinkReport(path=found.path, kind="hard", target=found.first))
+            elif found.kind == "dataset":
+                self._dataset(found)
 
-    def _members(self, group: h5py.Group, prefix: str) -> Iterator[tuple[h5py.Group, str]]:
-        """Report on a group's members; yield those that are groups, with their paths."""
-        own = _attribute(group, "neurodata_type")
-        for name in self._names(group):
-            path = f"{prefix}/{name}"
-            try:
-                found = self._member(group, name, path, own)
-            except _DAMAGE as error:
-                self.problems.append(f"{path}: {type(error).__name__}: {error}")
-                continue
-            if found is not None:
-                yield found, path
-
-    def _names(self, group: h5py.Group) -> list[str]:
+    def _dataset(self, found: Member) -> None:
         try:
-            return sorted(group)
-        except _DAMAGE as error:
-            self.problems.append(f"{group.name}: {type(error).__name__}: {error}")
-            return []
-
-    def _member(self, group: h5py.Group, name: str, path: str, group_type: str | None) -> h5py.Group | None:
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.SoftLink):
-            self.links.append(LinkReport(path=path, kind="soft", target=link.path))
-            return None
-        if isinstance(link, h5py.ExternalLink):
-            self.links.append(LinkReport(path=path, kind="external", target=link.path, file=str(link.filename)))
-            return None
-        member = group[name]
-        first = self._seen.setdefault(_address(member), path)
-        if first != path:
-            self.links.append(LinkReport(path=path, kind="hard", target=first))
-            return None
-        if isinstance(member, h5py.Dataset):
-            self.datasets.append(_dataset(member, path, group_type))
-        return member if isinstance(member, h5py.Group) else None
-
-
-def _address(member: Any) -> int:
-    return int(h5py.h5o.get_info(member.id).addr)
+            self.datasets.append(_dataset(found.item, found.path, _attribute(found.parent, "neurodata_type")))
+        except DAMAGE as error:
+            self.problems.append(f"{found.path}: {type(error).__name__}: {error}")
 
 
 def _dataset(dataset: h5py.Dataset, path: str, group_type: str | None) -> DatasetReport:
@@ -236,7 +202,7 @@ def _nwb_version(file: h5py.File) -> str | None:
     version = _attribute(file, "nwb_version")
     try:
         return version or _nwb1_version(file)
-    except _DAMAGE:  # the walk has named it already
+    except DAMAGE:  # the walk has named it already
         return None
 
 
