@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from hdmf.backends.hdf5 import H5DataIO
-from hdmf.build import DatasetBuilder, GroupBuilder
+from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 from numpy.typing import DTypeLike
 
 from nwbflow.errors import ErrorKind, SettingsError, UnsupportedError
 from nwbflow.model.layout import MaxShape
 from nwbflow.nwb.candidates import Candidate, datasets, path_of
 from nwbflow.nwb.data import BlocksData, DataIO, numeric
+from nwbflow.nwb.guests import links_below
 from nwbflow.nwb.layouts import Storage
 from nwbflow.planning.chunks import ChunkSpec
 from nwbflow.record.fold import live_encoder
@@ -55,8 +57,11 @@ def live(
         For a shape, type, chunks or codec that can't be recorded.
     """
     element = numeric(dtype)
-    if element.kind == "c" or element.itemsize > 8:
-        raise SettingsError(f"dtype={element}: numbers of up to 8 bytes can be recorded", kind=ErrorKind.DTYPE)
+    if element.kind == "c" or element.itemsize > 8 or element == np.float16:
+        raise SettingsError(
+            f"dtype={element}: numbers of up to 8 bytes can be recorded, floats of 4 or 8 (NWB has no others)",
+            kind=ErrorKind.DTYPE,
+        )
     lengths = tuple(shape)
     if not lengths or lengths[0] is not None or any(n is None or n < 1 for n in lengths[1:]):
         raise SettingsError(
@@ -82,6 +87,8 @@ def live_candidates(root: GroupBuilder, found: Sequence[Candidate]) -> list[Cand
             raise UnsupportedError(f"{path_of(builder)} can't be recorded: it is no array", kind=ErrorKind.DTYPE)
     for candidate in live:
         _check(candidate, candidate.builder.parent)
+    for link in links_below(root):
+        _check_shared(link)
     if not live:
         raise SettingsError(
             "nothing in this file is live: declare what is to be recorded, as in "
@@ -108,6 +115,23 @@ def _check(candidate: Candidate, group: GroupBuilder) -> None:
             raise SettingsError(
                 f"{candidate.name} is live and {field} of the same series is not, so their lengths would differ: "
                 f"declare it too, {field}=nwbflow.live(...), or give a rate",
+                kind=ErrorKind.LENGTH,
+            )
+
+
+def _check_shared(link: LinkBuilder) -> None:
+    """Refuse a series that has a live dataset of another one, beside a dataset that does not grow with it."""
+    group = link.parent
+    if link.name not in FIELDS or group is None or not _is_live(getattr(link.builder, "data", None)):
+        return
+    for field in FIELDS:
+        sibling = group.links.get(field)
+        together = sibling is not None and sibling.builder.parent is link.builder.parent
+        if (field in group.datasets or sibling is not None) and not together:
+            raise SettingsError(
+                f"{path_of(group)}: its {link.name} are {path_of(link.builder)}, which is live, and its {field} are "
+                f"not of that series, so their lengths would differ: declare {link.name}=nwbflow.live(...) for each "
+                "series, and append to both",
                 kind=ErrorKind.LENGTH,
             )
 

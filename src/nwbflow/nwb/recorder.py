@@ -7,16 +7,18 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pynwb
 
-from nwbflow.errors import ErrorKind, SettingsError, StorageError
+from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, StorageError
 from nwbflow.model.events import RunFailed, RunFinished, RunStarted
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.candidates import find
+from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.fill import count_workers
 from nwbflow.nwb.io import NWBHDF5IO
 from nwbflow.nwb.layouts import Storage, decide
@@ -150,6 +152,12 @@ class _LayoutIO(NWBHDF5IO):
         super().write_builder(builder, **kwargs)
 
 
+def _free_beside(path: Path) -> Path:
+    """Return where the structure is laid out: a name that nobody has taken, also not for an interrupted write."""
+    names = (path.with_name(f"{path.name}.structure{number or ''}.nwb") for number in count())
+    return next(name for name in names if not name.exists() and not partial_path(name).exists())
+
+
 class Recorder:
     """Records live data into an NWB file and loses nothing it has acknowledged.
 
@@ -202,7 +210,8 @@ class Recorder:
         if sync not in ("process", "full"):
             raise SettingsError(f"sync={sync!r}: give 'process' or 'full'", kind=ErrorKind.OPTION)
         self.receipt: Receipt | None = None
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()  # a signal handler that closes while its thread is closing must not hang
+        self._is_closing = False
         self._failed = False
         self._began = time.perf_counter()
         self._workers = count_workers(workers)
@@ -251,10 +260,12 @@ class Recorder:
             partial.rename(kept)
             self._notes.append(f"what an earlier, interrupted write had left is kept in {kept}")
         # in the same folder, since links to other files are relative; PyNWB wants it called .nwb
-        laid_out = partial.with_name(self._path.name + ".structure.nwb")
+        with translated(str(self._path), "laying out the structure"):
+            laid_out = _free_beside(self._path)
         try:
-            with _LayoutIO(laid_out, "w", profile=profile, workers=self._workers, libver=LIBVER) as io:
-                io.put_in_place_when_closed(drop_leftover=True)
+            manager = manager_of_guests(nwbfile)
+            with _LayoutIO(laid_out, "w", manager=manager, profile=profile, workers=self._workers, libver=LIBVER) as io:
+                io.put_in_place_when_closed(drop_leftover=False)
                 io.write(nwbfile, exhaust_dci=False)
             laid_out.rename(partial)
             with translated(str(folder.path), "copying the structure"):
@@ -307,28 +318,44 @@ class Recorder:
         Raises
         ------
         nwbflow.errors.DurabilityError
-            If rows that were appended could not be made safe; the file is finished with all that were.
+            If rows that were appended could not be made safe; the file is finished with all that were, and
+            ``receipt`` tells of it.
         nwbflow.errors.StorageError, nwbflow.errors.VerifyError
             If the file could not be finished; the journal is kept for ``nwbflow recover``.
         """
         self._recording.check_process()
+        self._recording.check_reentry()
         with self._closing:
-            if self._failed:
-                raise StorageError(
-                    f"{self._path}: closing this recorder has failed before; see that error, and nwbflow recover",
-                    kind=ErrorKind.CLOSED,
+            if self._is_closing:
+                raise SettingsError(
+                    f"{self._path}: a signal handler has interrupted close(), and can't close in the middle of it; set "
+                    "a flag in the handler, and close where you append",
+                    kind=ErrorKind.LOCKED,
                 )
-            if self.receipt is None:
-                self._failed = True
-                self.receipt = self._finish()
-                self._failed = False
-            return self.receipt
+            self._is_closing = True
+            try:
+                return self._close_once()
+            finally:
+                self._is_closing = False
 
-    def _finish(self) -> Receipt:
+    def _close_once(self) -> Receipt:
+        if self.receipt is not None:
+            return self.receipt
+        if self._failed:
+            raise StorageError(
+                f"{self._path}: closing this recorder has failed before; see that error, and nwbflow recover",
+                kind=ErrorKind.CLOSED,
+            )
+        self._failed = True
+        self.receipt, lost = self._finish()
+        if lost is not None:
+            raise lost
+        return self.receipt
+
+    def _finish(self) -> tuple[Receipt, DurabilityError | None]:
         try:
-            built, seconds = self._recording.close()
+            built, seconds, lost = self._recording.close()
         except BaseException as error:
-            self._recording.let_go()
             if (partial := partial_path(self._path)).exists() or not self._path.exists():
                 error.add_note(
                     f"The file could not be finished; everything acknowledged is in the journal beside it. When the "
@@ -349,7 +376,7 @@ class Recorder:
         )
         self._hub.emit(RunFinished(receipt=receipt))
         self._hub.close()
-        return receipt
+        return receipt, lost
 
     def __enter__(self) -> Self:
         return self

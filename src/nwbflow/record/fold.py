@@ -114,7 +114,7 @@ class _Filling:
         self.not_numbers += int(np.isnan(flat).sum())
         flat = flat[~np.isnan(flat)]
         if len(flat):
-            self.backward += int((np.diff(flat, prepend=self._last) < 0).sum())
+            self.backward += int(flat[0] < self._last) + int((flat[1:] < flat[:-1]).sum())
             self._last = float(flat[-1])
 
     def receipt(self) -> DatasetReceipt:
@@ -197,8 +197,16 @@ class Fold:
     def _submit(self, filling: _Filling, offset: tuple[int, ...], chunk: Array) -> None:
         while len(self._pending) >= self._most:
             self._store()
-        future = self._pool.submit(_encode, filling.encoder, chunk, filling.spec.layout)
+        future = self._encoded(filling, chunk)
         self._pending.append((filling, offset, chunk.shape, time.perf_counter(), future))
+
+    def _encoded(self, filling: _Filling, chunk: Array) -> Future[_Done]:
+        try:
+            return self._pool.submit(_encode, filling.encoder, chunk, filling.spec.layout)
+        except RuntimeError:  # Python is about to end and starts no work in threads any more
+            future: Future[_Done] = Future()
+            future.set_result(_encode(filling.encoder, chunk, filling.spec.layout))
+            return future
 
     def _store(self) -> None:
         filling, offset, lengths, began, future = self._pending.popleft()
@@ -247,7 +255,7 @@ class Fold:
             with translated(self._file.filename, "closing the file"):
                 self._file.flush()
                 self._file.close()
-        except StorageError:
+        except BaseException:
             self.abandon()
             raise
         finally:

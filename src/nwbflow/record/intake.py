@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, SourceError
@@ -15,6 +16,9 @@ from nwbflow.record.manifest import LiveSeries
 
 BATCH_BYTES = 8 * 2**20
 """What is written to the journal at a time, at most, if several blocks wait."""
+
+BLOCK_BYTES = 500
+"""What a block that waits takes besides its rows, roughly: a queue of tiny blocks is mostly this."""
 
 
 @dataclass(slots=True)
@@ -43,7 +47,7 @@ class Intake:
 
     def __init__(self, series: Sequence[LiveSeries], limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant only so that it can tell who has it; see _holding
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
         self._queues = [
@@ -54,6 +58,30 @@ class Intake:
         self._closed = False
         self._failure: tuple[str, ErrorKind] | None = None
         self._trouble: str | None = None
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        self.check_reentry()
+        with self._lock:
+            yield
+
+    def check_reentry(self) -> None:
+        """Refuse what a signal handler wants in the middle of a change that its own thread has begun.
+
+        Raises
+        ------
+        SettingsError
+            Kind ``LOCKED``.
+        """
+        try:
+            self._work.notify(0)
+        except RuntimeError:
+            return  # this thread has not got the lock
+        raise SettingsError(
+            "a signal handler has interrupted append or wait, and can't append, wait or close in the middle of it; "
+            "set a flag in the handler, and look at it where you append",
+            kind=ErrorKind.LOCKED,
+        )
 
     # --- those who append ---------------------------------------------------------------
 
@@ -71,7 +99,7 @@ class Intake:
         """
         queue = self._queues[series]
         block = Block(series, 0, rows, parts)
-        size = frame_bytes(block.nbytes)
+        size = _size(block)
         if size > self._limit:
             raise SourceError(
                 f"{queue.spec.name}: a block of {block.nbytes} bytes doesn't fit into the queue of {self._limit} "
@@ -79,7 +107,7 @@ class Intake:
                 kind=ErrorKind.BOUNDS,
             )
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._lock:
+        with self._holding():
             self._check(queue)
             while queue.nbytes + size > self._limit:
                 left = None if deadline is None else deadline - time.monotonic()
@@ -123,9 +151,8 @@ class Intake:
         )
 
     def acknowledged(self, series: int) -> int:
-        """Return how many rows of a series are safe."""
-        with self._lock:
-            return self._queues[series].acknowledged
+        """Return how many rows of a series are safe; holds no lock, so that signal handlers can ask at any time."""
+        return self._queues[series].acknowledged
 
     def wait(self, series: int, end: int, timeout: float | None) -> bool:
         """Wait until all rows below `end` are safe; return whether they are.
@@ -137,7 +164,7 @@ class Intake:
         """
         queue = self._queues[series]
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._lock:
+        with self._holding():
             while queue.acknowledged < end:
                 if self._failure is not None:
                     raise self._lost(queue)
@@ -151,9 +178,9 @@ class Intake:
 
     def take(self) -> list[Block]:
         """Wait for blocks and return some, one of each series in turn; nothing when closed and empty."""
-        with self._lock:
-            while not any(queue.waiting for queue in self._queues):
-                if self._closed:
+        with self._holding():
+            while self._failure is not None or not any(queue.waiting for queue in self._queues):
+                if self._closed or self._failure is not None:
                     return []
                 self._work.wait()
             taken: list[Block] = []
@@ -163,7 +190,7 @@ class Intake:
                 if queue is None:
                     break
                 taken.append(queue.waiting.popleft())
-                size += taken[-1].nbytes
+                size += _size(taken[-1])
             return taken
 
     def _queue_in_turn(self) -> _Queue | None:
@@ -175,13 +202,15 @@ class Intake:
         return None
 
     def settle(self, blocks: Sequence[Block]) -> None:
-        """Acknowledge blocks: they are in the journal."""
-        with self._lock:
+        """Acknowledge blocks: they are in the journal. Not after a failure: that it is the end has been said."""
+        with self._holding():
+            if self._failure is not None:
+                return
             self._trouble = None
             for block in blocks:
                 queue = self._queues[block.series]
                 queue.acknowledged = block.first + block.rows
-                queue.nbytes -= frame_bytes(block.nbytes)
+                queue.nbytes -= _size(block)
             self._frames += len(blocks)
             for series in {block.series for block in blocks}:
                 self._queues[series].settled.notify_all()
@@ -190,24 +219,24 @@ class Intake:
 
     def wait_in_trouble(self, text: str, seconds: float) -> bool:
         """Note that the disk is full and wait a little; return whether to try again."""
-        with self._lock:
+        with self._holding():
             self._trouble = text
-            if self._closed:
+            if self._closed or self._failure is not None:
                 return False
             self._work.wait(seconds)
             return True
 
     def fail(self, text: str, kind: ErrorKind) -> None:
         """Give up: nothing that waits will be safe."""
-        with self._lock:
-            self._failure = (text, kind)
+        with self._holding():
+            self._failure = self._failure or (text, kind)
             self._wake()
 
     # --- the one who folds, and the end ---------------------------------------------------
 
     def wait_for_frame(self, number: int) -> bool:
         """Wait until frame `number` is in the journal; return whether it ever will be."""
-        with self._lock:
+        with self._holding():
             while self._frames <= number:
                 if self._failure is not None or (self._closed and not self._unsettled()):
                     return False
@@ -219,13 +248,13 @@ class Intake:
 
     def close(self) -> None:
         """Take no more blocks."""
-        with self._lock:
+        with self._holding():
             self._closed = True
             self._wake()
 
     def first_lost(self) -> DurabilityError | None:
         """Return the error for rows that were appended and are not safe, if there are any."""
-        with self._lock:
+        with self._holding():
             lost = [queue for queue in self._queues if queue.acknowledged < queue.rows]
             return self._lost(lost[0]) if lost and self._failure is not None else None
 
@@ -237,3 +266,8 @@ class Intake:
             *(q.settled for q in self._queues),
         ):
             condition.notify_all()
+
+
+def _size(block: Block) -> int:
+    """Return what a block takes while it waits."""
+    return frame_bytes(block.nbytes) + BLOCK_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -100,35 +101,41 @@ class Journal:
         self.failures = 0
 
     def write(self, blocks: Sequence[Block]) -> None:
-        """Write blocks as the next frames, all of them or, after an error, in part.
+        """Write blocks as the next frames, all of them or, after an error, the first few: `written` tells how many.
 
-        The blocks of a failed call are to be given again in the next one: they get the same numbers.
+        Those that are missing after a failed call are to be given again in the next one: they get the same numbers.
 
         Raises
         ------
         OSError
-            If the disk is full, or several segments in a row have failed.
+            If the disk is full, the system short of something, or several segments in a row have failed.
         """
+        first = self.written
         heads = [block.head(self.written + at) for at, block in enumerate(blocks)]
         frames = [
             [np.frombuffer(head.pack(self._identity), np.uint8), *block.parts]
             for head, block in zip(heads, blocks, strict=True)
         ]
-        for attempt in range(ATTEMPTS):
+        failed, at_once = 0, len(frames)
+        while left := frames[self.written - first :]:
             try:
-                self._write(frames)
-                break
+                self._write(left[:at_once])
             except OSError as error:
-                self._let_go()
                 if is_full(error):
-                    raise
+                    self._trim()
+                self._let_go()
+                if may_pass(error):
+                    if at_once == 1:
+                        raise
+                    at_once = 1  # what fits is written, so that a little room is of use
+                    continue
+                failed += 1
                 self.failures += 1
-                if attempt == ATTEMPTS - 1:
+                if failed == ATTEMPTS:
                     raise
-        self.written += len(blocks)
 
     def _write(self, frames: Sequence[list[Array]]) -> None:
-        waiting: list[Array] = []
+        waiting: list[list[Array]] = []
         end = 0
         for frame in frames:
             size = sum(part.nbytes for part in frame)
@@ -137,26 +144,33 @@ class Journal:
                 waiting, end = [], 0
                 self._let_go()
                 self._segment = self._begin(size)
-            waiting += frame
+            waiting.append(frame)
             end += size
         self._put(waiting)
 
-    def _put(self, buffers: list[Array]) -> None:
-        if self._segment is None or not buffers:
+    def _put(self, frames: list[list[Array]]) -> None:
+        if self._segment is None or not frames:
             return
+        buffers = [part for frame in frames for part in frame]
+        end = self._segment.end
         for start in range(0, len(buffers), _BUFFERS):
-            self._segment.end = _write_at(self._segment.handle, buffers[start : start + _BUFFERS], self._segment.end)
+            end = _write_at(self._segment.handle, buffers[start : start + _BUFFERS], end)
         if self._sync:
             os.fdatasync(self._segment.handle)
+        self._segment.end = end
+        self.written += len(frames)
 
     def _begin(self, least: int) -> _Segment:
         """Make the next segment, for a frame of at least so many bytes; a small one if the disk is nearly full."""
         least += SEGMENT_HEAD_BYTES
-        try:
-            return self._make(max(SEGMENT_BYTES, least))
-        except OSError as error:
-            if not is_full(error):
-                raise
+        size = SEGMENT_BYTES
+        while size > least:
+            try:
+                return self._make(size)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+            size //= 4
         return self._make(least)
 
     def _make(self, size: int) -> _Segment:
@@ -175,6 +189,12 @@ class Journal:
             path.unlink(missing_ok=True)
             raise
         return _Segment(handle, SEGMENT_HEAD_BYTES, size)
+
+    def _trim(self) -> None:
+        """Give back the room of what did not become a whole frame."""
+        if self._segment is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._segment.handle, self._segment.end)
 
     def _let_go(self) -> None:
         """Close the segment, whatever the system says to that: it was synced before, or is not trusted."""
@@ -198,6 +218,11 @@ def frame_bytes(nbytes: int) -> int:
 def is_full(error: OSError) -> bool:
     """Whether an error says that there is no room left."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether an error may go away by itself, or when somebody makes room: nothing is wrong with the disk."""
+    return is_full(error) or error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _reserve(handle: int, size: int) -> None:

@@ -14,21 +14,29 @@ from pathlib import Path
 
 import numpy as np
 
-from nwbflow.engine.cast import exact
-from nwbflow.errors import DurabilityError, ErrorKind, NwbflowError, SettingsError, SourceError, StorageError
-from nwbflow.model.data import Array
+from nwbflow.errors import (
+    DurabilityError,
+    ErrorKind,
+    NwbflowError,
+    SettingsError,
+    StorageError,
+    TargetError,
+)
 from nwbflow.model.events import Event, Warned
+from nwbflow.record.blocks import checked, equal_rows
 from nwbflow.record.build import Built, build, finish, open_structure, put_in_place
 from nwbflow.record.fold import Fold
-from nwbflow.record.folder import JournalFolder, remove
+from nwbflow.record.folder import JournalFolder, mark_of, remove
 from nwbflow.record.intake import Intake
-from nwbflow.record.journal import Block, Journal, is_full
-from nwbflow.record.manifest import LiveDataset, LiveSeries, Manifest
-from nwbflow.record.reading import JournalReader
-from nwbflow.sources.checks import refuse_masked
+from nwbflow.record.journal import Block, Journal, is_full, may_pass
+from nwbflow.record.manifest import Manifest
+from nwbflow.record.reading import JournalReader, Received
 
 RETRY_SECONDS = 0.2
 """How often a full disk is tried again."""
+
+PATIENCE = 50
+"""How often that is tried which nothing rests on, while the system is short of descriptors."""
 
 _recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
 
@@ -104,8 +112,8 @@ class Recording:
         """
         self.check_process()
         spec = self._manifest.series[series]
-        arrays = [_checked(block, dataset) for block, dataset in zip(blocks, spec.datasets, strict=True)]
-        rows = _equal_rows(arrays, spec)
+        arrays = [checked(block, dataset) for block, dataset in zip(blocks, spec.datasets, strict=True)]
+        rows = equal_rows(arrays, spec)
         parts = tuple(array.reshape(-1).view(np.uint8) if rows else np.empty(0, np.uint8) for array in arrays)
         return self._intake.put(series, parts, rows, timeout), rows
 
@@ -155,43 +163,49 @@ class Recording:
     def _write_until_done(self, blocks: list[Block]) -> bool:
         """Write some blocks; wait while the disk is full. Return whether they are safe."""
         waited = last_try = False
-        while True:
+        while blocks:
+            first, problem = self._journal.written, None
             try:
                 self._journal.write(blocks)
             except OSError as error:
-                full = is_full(error)
-                text = "the disk is full; free some room" if full else f"writing the journal failed: {error}"
-                if not full or last_try:
-                    self._intake.fail(text, ErrorKind.NO_SPACE if full else ErrorKind.IO)
-                    return False
-                if not waited:
-                    self._warn(f"{text}. Nothing is acknowledged until then, and recording goes on by itself")
-                waited = True
-                last_try = not self._intake.wait_in_trouble(text, RETRY_SECONDS)
+                problem = error
+            if done := self._journal.written - first:
+                self._intake.settle(blocks[:done])
+                blocks, last_try = blocks[done:], False
+            if problem is None:
                 continue
-            self._intake.settle(blocks)
-            return True
+            full = is_full(problem)
+            text = "the disk is full; free some room" if full else f"writing the journal failed: {problem}"
+            if not may_pass(problem) or last_try:
+                self._intake.fail(text, ErrorKind.NO_SPACE if full else ErrorKind.IO)
+                return False
+            if not waited:
+                self._warn(f"{text}. Nothing is acknowledged until then, and recording goes on by itself")
+            waited = True
+            last_try = not self._intake.wait_in_trouble(text, RETRY_SECONDS)
+        return True
 
     def _fold_along(self) -> None:
         """Fold what is in the journal into the partial file; give that up, not the recording, if it fails."""
         reader = JournalReader(self._folder.path, self._manifest)
         try:
             while self._intake.wait_for_frame(reader.expected) and not self._halting:
-                block = reader.read()
-                if block is None:
-                    raise StorageError(
-                        f"{self._folder.path}: what was written does not read back", kind=ErrorKind.MISMATCH
-                    )
-                self._fold.take(block)
+                self._fold.take(self._read_back(reader))
         except Exception as error:
             self._fold_error = error
             self._give_up_partial(error)
         finally:
             reader.close()
 
+    def _read_back(self, reader: JournalReader) -> Received:
+        block = _patiently(reader.read)
+        if block is None:
+            raise StorageError(f"{self._folder.path}: what was written does not read back", kind=ErrorKind.MISMATCH)
+        return block
+
     def _give_up_partial(self, error: Exception) -> None:
         self._file_handle = None
-        self._fold.abandon()
+        _patiently(self._fold.abandon)
         remove(self._partial)  # it can't be trusted, and its room may be needed
         self._warn(
             f"the partial file could not be written ({error}); the file will be made from the journal at the end"
@@ -207,7 +221,7 @@ class Recording:
 
     # --- the end ------------------------------------------------------------------------------
 
-    def close(self) -> tuple[Built, float]:
+    def close(self) -> tuple[Built, float, DurabilityError | None]:
         """Drain the queues, finish the file, verify it and put it in place; remove the journal last.
 
         Returns
@@ -216,15 +230,35 @@ class Recording:
             What was stored.
         float
             Seconds it took to put it in place.
+        DurabilityError or None
+            Names the rows that could not be made safe, if there are any.
 
         Raises
         ------
         NwbflowError
-            What stopped it; the journal is kept.
+            What stopped it; the journal is kept, and can be recovered.
         """
-        self._intake.close()
+        try:
+            self._intake.close()
+            self._writer.join()
+            self._folder_thread.join()
+            return self._put_in_place()
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        """Acknowledge nothing any more, end the threads, and only then let others at the journal."""
+        self._intake.fail("closing the recorder was interrupted", ErrorKind.CLOSED)
+        self._halting = True
         self._writer.join()
         self._folder_thread.join()
+        self._file_handle = None
+        self._fold.abandon()
+        _recordings.discard(self)
+        self._folder.let_go()
+
+    def _put_in_place(self) -> tuple[Built, float, DurabilityError | None]:
         if self._journal.failures:
             self._notes.append(
                 f"{self._journal.failures} times the journal could not be written; it went on in a new segment"
@@ -232,15 +266,26 @@ class Recording:
         built = self._built()
         self._check_complete(built)
         started = time.perf_counter()
+        self._refuse_other_file()
         put_in_place(self._partial, self._folder.target, self._folder)
         self._folder.retire()
         _recordings.discard(self)
         lost = self._intake.first_lost()
         if lost is not None:
             lost.add_note(f"{self._folder.target} is finished, with all rows that were acknowledged")
-            raise lost
         notes = (*self._notes, *built.notes)
-        return replace(built, notes=notes), time.perf_counter() - started
+        return replace(built, notes=notes), time.perf_counter() - started, lost
+
+    def _refuse_other_file(self) -> None:
+        """Refuse to replace a file that came to the path in the meantime."""
+        target = self._folder.target
+        if target.exists() and not (target.is_file() and mark_of(target) == self._manifest.replaces):
+            raise TargetError(
+                f"{target} is not what was there when the recording began, and is not replaced. What was recorded is "
+                f"complete and kept in {self._folder.path}: move that file away, or make another one: nwbflow recover "
+                f"{target} --output OTHER.nwb",
+                kind=ErrorKind.EXISTS,
+            )
 
     def _check_complete(self, built: Built) -> None:
         """Refuse to publish less than was acknowledged, whatever the reason may be."""
@@ -264,9 +309,15 @@ class Recording:
                 self._warn(f"the partial file was not right ({error}); the file was made from the journal again")
         return build(self._folder, self._manifest, self._partial, workers=self._workers, emit=self._emit)
 
-    def let_go(self) -> None:
-        """Give up the lock on the journal, so that it can be recovered."""
-        self._folder.let_go()
+    def check_reentry(self) -> None:
+        """Refuse to close in a signal handler that has interrupted an append of the same thread.
+
+        Raises
+        ------
+        SettingsError
+            Kind ``LOCKED``.
+        """
+        self._intake.check_reentry()
 
     def halt(self) -> None:
         """Bring what waits into the journal and end the threads: the program ends, and nobody has closed this.
@@ -289,6 +340,19 @@ class Recording:
                 os.dup2(nowhere.fileno(), self._file_handle)
 
 
+def _patiently[T](action: Callable[[], T]) -> T:
+    """Do something, again and again for a while if the system is short of descriptors or memory."""
+    for _ in range(PATIENCE):
+        try:
+            return action()
+        except OSError as error:
+            cause = error.__cause__ if isinstance(error, StorageError) else error
+            if not isinstance(cause, OSError) or not may_pass(cause):
+                raise
+            time.sleep(RETRY_SECONDS)
+    return action()
+
+
 def _in_forked_process() -> None:
     for recording in list(_recordings):
         recording.forked()
@@ -302,40 +366,3 @@ def _at_exit() -> None:
 
 os.register_at_fork(after_in_child=_in_forked_process)
 atexit.register(_at_exit)
-
-
-def _checked(block: object, dataset: LiveDataset) -> Array:
-    """Return a copy of a block as it is stored.
-
-    Raises
-    ------
-    SourceError
-        If it does not fit.
-    """
-    name = dataset.name
-    refuse_masked(block, f"{name}: a block")
-    try:
-        given = np.asarray(block)
-    except ValueError as error:
-        raise SourceError(f"{name}: a block has rows of different lengths: {error}", kind=ErrorKind.SHAPE) from error
-    if given.ndim == 0 or given.shape[1:] != dataset.row_shape:
-        expected = ", ".join(["k", *map(str, dataset.row_shape)])
-        raise SourceError(
-            f"{name}: a block has shape {given.shape}, expected ({expected}): append whole rows (one row as row[None])",
-            kind=ErrorKind.SHAPE,
-        )
-    if given.size == 0 and given.dtype.kind not in "biufc":
-        given = given.astype(dataset.layout.dtype)
-    stored = np.ascontiguousarray(exact(given, dataset.layout.dtype, name=name, offset=(0,) * given.ndim))
-    return stored.copy() if np.may_share_memory(stored, given) else stored
-
-
-def _equal_rows(arrays: list[Array], series: LiveSeries) -> int:
-    rows = {len(array) for array in arrays}
-    if len(rows) > 1:
-        found = ", ".join(f"{d.field} {len(a)}" for a, d in zip(arrays, series.datasets, strict=True))
-        raise SourceError(
-            f"{series.name}: the blocks of one append have different numbers of rows ({found}); nothing was taken",
-            kind=ErrorKind.LENGTH,
-        )
-    return rows.pop()
