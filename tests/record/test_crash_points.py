@@ -51,7 +51,7 @@ class Judge:
     def __init__(self, reader, layout, scratch):
         self.reader, self.layout, self.scratch = reader, layout, scratch
         self.known = {}
-        self.recovered = 0
+        self.recovered = self.kept = 0
 
     def __call__(self, folder):
         """Return what is wrong with what can be had from a folder (which is left as it is)."""
@@ -61,11 +61,13 @@ class Judge:
         acknowledged = acknowledged_in(folder)
         path = self.scratch / FILE
         try:
-            nwbflow.recover(path)
+            recovery = nwbflow.recover(path)
         except TargetError as error:
             return [f"{error}"] if acknowledged else []  # it had not begun
         self.recovered += 1
-        left = {p.name for p in self.scratch.iterdir()} - {FILE, ACKS}
+        damaged = set() if recovery.journal is None else {recovery.journal.name}
+        self.kept += len(damaged)
+        left = {p.name for p in self.scratch.iterdir()} - {FILE, ACKS} - damaged
         stray = {name for name in left if not name.startswith(f"{FILE}.structure.nwb")}
         return [f"left behind: {stray}"] * bool(stray) + rig.violations(self.look(path), self.layout, acknowledged)
 
@@ -106,6 +108,7 @@ def test_at_every_point_of_a_recording_what_was_acknowledged_is_recovered(layout
         problems += [f"{point}: {what}" for what in judge(point.folder)]
     assert not problems, f"{len(problems)} at {points} points:\n" + "\n".join(problems[:20])
     assert judge.recovered > 100
+    assert judge.kept == 0  # a kill damages no journal
     assert len(judge.known) > 5  # files of many lengths
     assert {p.name for p in (tmp_path / "rebuilt").iterdir()} == {FILE, ACKS}
     assert acknowledged_in(live).keys() == rig.LAYOUTS[layout].keys()

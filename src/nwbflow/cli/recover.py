@@ -21,7 +21,8 @@ def recover(
     """Finish a recording that was interrupted: make the NWB file out of its journal.
 
     The file is made beside its place, read back, and put in place in one step. What
-    it was made from is removed after that, so this can be repeated at will.
+    it was made from is removed after that, so this can be repeated at will. A
+    damaged journal gives what is before the damage, and is kept (.journal.damaged).
 
     Parameters
     ----------
@@ -39,6 +40,7 @@ def recover(
                 "path": str(recovery.path),
                 "datasets": [{"name": d.name, "kept": d.kept, "lost": d.lost} for d in recovery.datasets],
                 "notes": list(recovery.notes),
+                "journal": None if recovery.journal is None else str(recovery.journal),
             }
         )
     else:

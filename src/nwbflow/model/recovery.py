@@ -18,7 +18,7 @@ class RecoveredDataset:
         Rows in the recovered file: the first so many of the recording.
     lost : int
         Rows after those that are known to have been there and can't be had without a gap. Never rows that were
-        acknowledged, unless the journal itself is damaged.
+        acknowledged, unless the journal itself is damaged; it is kept then.
     """
 
     name: str
@@ -38,11 +38,14 @@ class Recovery:
         Every recorded dataset; empty if there was nothing to recover.
     notes : tuple of str
         What a careful reader should know.
+    journal : pathlib.Path, optional
+        Where the journal is kept, if it is damaged.
     """
 
     path: Path
     datasets: tuple[RecoveredDataset, ...]
     notes: tuple[str, ...] = ()
+    journal: Path | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.path}: " + ("recovered" if self.datasets else "nothing to recover")]

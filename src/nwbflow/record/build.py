@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 
+from nwbflow.errors import ErrorKind, StorageError
 from nwbflow.model.events import Event
 from nwbflow.model.receipt import DatasetReceipt
 from nwbflow.record.fold import Fold
@@ -33,7 +34,9 @@ class Built:
     notes : tuple of str
         What a careful reader should know.
     rows, beyond : tuple of int
-        Rows of each series, and rows that frames behind a gap in the journal reach to.
+        Rows of each series, and rows that frames in the journal which can't be used reach to.
+    damaged : bool
+        Whether the journal holds something, besides what a kill interrupts, that can't be used.
     verify_seconds : float
         Time spent reading back.
     """
@@ -42,6 +45,7 @@ class Built:
     notes: tuple[str, ...]
     rows: tuple[int, ...]
     beyond: tuple[int, ...] = ()
+    damaged: bool = False
     verify_seconds: float = 0.0
 
 
@@ -61,6 +65,22 @@ def build(
     StorageError, VerifyError
         If the journal can't be read, or the file not be written.
     """
+    try:
+        return _build(folder, manifest, path, workers=workers, emit=emit)
+    except BaseException as error:
+        remove(path)  # all of it is in the journal, and its room may be needed
+        if isinstance(error, StorageError) and error.kind is ErrorKind.NO_SPACE:
+            raise StorageError(
+                f"{error}. Everything is kept in {folder.path}: free some room, or make the file on another disk: "
+                f"nwbflow recover {folder.target} --output OTHER/DISK/{folder.target.name}",
+                kind=ErrorKind.NO_SPACE,
+            ) from error
+        raise
+
+
+def _build(
+    folder: JournalFolder, manifest: Manifest, path: Path, *, workers: int, emit: Callable[[Event], None]
+) -> Built:
     with translated(str(path), "copying the structure"):
         remove(path)
         copy_synced(folder.structure, path)
@@ -74,7 +94,24 @@ def build(
         raise
     finally:
         reader.close()
-    return replace(finish(fold, path), beyond=tuple(reader.beyond))
+    return replace(finish(fold, path), beyond=tuple(reader.beyond), damaged=reader.damaged)
+
+
+def is_intact(folder: JournalFolder, manifest: Manifest) -> bool:
+    """Whether all that is in a journal can be read.
+
+    Raises
+    ------
+    StorageError
+        As in :func:`build`.
+    """
+    reader = JournalReader(folder.path, manifest)
+    try:
+        while reader.read() is not None:
+            pass
+    finally:
+        reader.close()
+    return not reader.damaged
 
 
 def finish(fold: Fold, path: Path) -> Built:
@@ -97,8 +134,8 @@ def finish(fold: Fold, path: Path) -> Built:
     )
 
 
-def put_in_place(path: Path, target: Path, journal: JournalFolder | None) -> None:
-    """Sync a finished file and rename it to its final name, which `journal` is told before.
+def put_in_place(path: Path, target: Path, journal: JournalFolder | None, *, damaged: bool = False) -> None:
+    """Sync a finished file and rename it to its final name, which `journal` is told before (and if it is `damaged`).
 
     Raises
     ------
@@ -110,7 +147,7 @@ def put_in_place(path: Path, target: Path, journal: JournalFolder | None) -> Non
         if target.exists():
             path.chmod(stat.S_IMODE(target.stat().st_mode))
         if journal is not None:
-            journal.announce(path)
+            journal.announce(path, damaged=damaged)
     with translated(str(target), "putting the new file in place"):
         path.rename(target)
         sync_folder(target.parent)

@@ -14,10 +14,14 @@ from nwbflow.encoding.checksum import crc32
 from nwbflow.errors import ErrorKind, StorageError, TargetError
 from nwbflow.record.manifest import Manifest
 from nwbflow.sinks.hdf5 import translated
-from nwbflow.sinks.staging import journal_path
+from nwbflow.sinks.staging import JOURNAL_MANIFEST as MANIFEST
+from nwbflow.sinks.staging import check_length, free_name, journal_path, partial_path
 
-MANIFEST, STRUCTURE, PUBLISHING = "manifest.json", "structure.nwb", "publishing.json"
+STRUCTURE, PUBLISHING = "structure.nwb", "publishing.json"
 SEGMENTS = "*.segment"
+LAYOUT = ".structure.nwb"
+"""What the file is called, behind its name, while it is laid out."""
+
 _BLOCK = 2**20
 
 
@@ -44,8 +48,10 @@ class JournalFolder:
         Raises
         ------
         TargetError
-            If a recording is running there, or an earlier one is to be recovered first.
+            If a recording is running there, an earlier one is to be recovered first, or the name is too long for
+            what is made beside the file.
         """
+        check_length(target, partial_path(target.with_name(target.name + LAYOUT)))
         shutil.rmtree(_done_path(target), ignore_errors=True)
         path = journal_path(target)
         if path.is_dir():
@@ -56,6 +62,7 @@ class JournalFolder:
                     f"{path} holds the data of an earlier recording; finish it first: nwbflow recover {target}",
                     kind=ErrorKind.EXISTS,
                 )
+            _remove_layout(target)
             shutil.rmtree(path)
             found.let_go()
         try:
@@ -123,23 +130,66 @@ class JournalFolder:
         path = self.path / MANIFEST
         try:
             manifest = Manifest.from_json(json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"{path} can't be read: {type(error).__name__}: {error}. {self._way_out()}", kind=ErrorKind.IO
+            ) from error
+        try:
             found = (self.structure.stat().st_size, file_crc32(self.structure))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{path} can't be read: {error}", kind=ErrorKind.IO) from error
+        except OSError as error:
+            raise StorageError(
+                f"{self.structure} can't be read: {error}. {self._way_out()}", kind=ErrorKind.IO
+            ) from error
         if found != (manifest.structure_bytes, manifest.structure_crc32):
-            raise StorageError(f"{self.structure} is damaged; its checksum is another", kind=ErrorKind.MISMATCH)
+            raise StorageError(
+                f"{self.structure} is damaged; its checksum is another. {self._way_out()}", kind=ErrorKind.MISMATCH
+            )
         return manifest
 
-    def announce(self, built: Path) -> None:
-        """Note which file is about to be put in place, so that it is known afterwards."""
-        self._save(PUBLISHING, {"mark": mark_of(built)})
+    def _way_out(self) -> str:
+        partial = partial_path(self.target)
+        way = (
+            f"Without it the rows in {self.path} can't be put into a file: put an undamaged copy of it (a backup) in "
+            "its place, and recover again"
+        )
+        if partial.exists():
+            way += (
+                f". What had been stored so far is in {partial.name}; look at a copy of it with "
+                "h5py.File(copy, 'r', locking=False), after h5clear -s copy if it does not open"
+            )
+        return f"{way}. To record to this path again, move {self.path.name} and {partial.name} to another folder"
 
-    def is_published(self) -> bool:
-        """Whether the file at the target is the one that was announced."""
-        path = self.path / PUBLISHING
-        if not path.exists() or not self.target.exists():
-            return False
-        return bool(json.loads(path.read_bytes())["mark"] == list(mark_of(self.target)))
+    def announce(self, built: Path, *, damaged: bool = False) -> None:
+        """Note which file is about to be put in place, and whether the journal is to be kept, to know it afterwards."""
+        self._save(PUBLISHING, {"mark": mark_of(built), "damaged": damaged})
+
+    def published(self, replaces: tuple[int, ...] | None) -> str | None:
+        """Return ``"whole"`` or ``"damaged"`` if the file at the target was made of this journal, else ``None``.
+
+        Parameters
+        ----------
+        replaces : tuple of int or None
+            Mark of the file that was there before. Where it can't be told from the new one, the answer is ``None``.
+        """
+        try:
+            told = json.loads((self.path / PUBLISHING).read_bytes())
+            mark, damaged = tuple(told["mark"]), bool(told.get("damaged"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # not there, or in doubt: then the file is made once more
+        if mark == replaces or not self.target.exists() or mark != mark_of(self.target):
+            return None
+        return "damaged" if damaged else "whole"
+
+    def keep(self) -> Path:
+        """Put the journal aside, with the partial file in it, so that another recording can be made; return where."""
+        kept = free_name(self.path.with_name(self.path.name + ".damaged"))
+        partial = partial_path(self.target)
+        if partial.exists():
+            partial.rename(self.path / partial.name)
+        self.path.rename(kept)
+        sync_folder(kept.parent)
+        self.let_go()
+        return kept
 
     def retire(self) -> None:
         """Remove the journal: the file is in place, and this is the last step."""
@@ -175,6 +225,14 @@ class JournalFolder:
 def sweep(target: Path) -> None:
     """Remove what is left of a journal whose file is in place."""
     shutil.rmtree(_done_path(target), ignore_errors=True)
+
+
+def _remove_layout(target: Path) -> None:
+    """Remove what an interrupted layout had made; HDF5 and PyNWB were not done with it."""
+    for file in target.parent.iterdir():
+        if file.name.startswith(f"{target.name}{LAYOUT}.partial") and file.is_file():
+            remove(file)
+    remove(target.with_name(target.name + LAYOUT))
 
 
 def mark_of(path: Path) -> tuple[int, ...]:

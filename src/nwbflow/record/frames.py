@@ -69,6 +69,17 @@ class FrameHead:
         return cls(series=series, sequence=sequence, first=first, rows=rows, nbytes=nbytes, crc32=payload)
 
 
+def find_head(data: bytes, identity: bytes) -> tuple[int, FrameHead] | None:
+    """Return the first head of this recording in `data`, and where it is, or ``None``."""
+    at = data.find(_FRAME_MAGIC)
+    while at >= 0:
+        head = FrameHead.unpack(data[at : at + FRAME_HEAD_BYTES], identity)
+        if head is not None:
+            return at, head
+        at = data.find(_FRAME_MAGIC, at + 1)
+    return None
+
+
 def segment_head(number: int, identity: bytes) -> bytes:
     """Return the first bytes of a segment."""
     unsigned = _SEGMENT.pack(_SEGMENT_MAGIC, number, identity, 0)[:-4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,12 @@ import numpy as np
 from nwbflow.encoding.checksum import crc32
 from nwbflow.errors import ErrorKind, StorageError
 from nwbflow.model.data import Array
-from nwbflow.record.frames import FRAME_HEAD_BYTES, SEGMENT_HEAD_BYTES, FrameHead, segment_head
+from nwbflow.record.frames import FRAME_HEAD_BYTES, SEGMENT_HEAD_BYTES, FrameHead, find_head
 from nwbflow.record.manifest import Manifest
+
+_BLOCK = 2**20
+_TORN_BYTES = 16
+"""Zeros at the end of a frame that show that its writing was interrupted: what is reserved reads as zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,7 @@ class JournalReader:
     rows : list of int
         Rows read of each series.
     beyond : list of int
-        Rows of each series that whole frames behind a gap reach to; more than `rows` only where frames before
-        them are damaged or missing.
+        Rows of each series that frames which can't be used reach to: they are damaged or torn, or lie behind such.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -61,17 +65,25 @@ class JournalReader:
         self._path: Path | None = None
         self._handle: int | None = None
         self._offset = 0
+        self._unused = self._unreadable = -1
         self.expected = 0
         self.rows = [0] * len(manifest.series)
         self.beyond = [0] * len(manifest.series)
 
+    @property
+    def damaged(self) -> bool:
+        """Whether something but what a kill interrupts was found where the next frame should be, or behind it."""
+        return self._unused >= self.expected or self._unreadable == self.expected
+
     def read(self) -> Received | None:
         """Return the next block, or ``None`` where the journal ends (for now).
+
+        Where the disk can't be read (a bad sector), the journal is damaged, and reading goes on behind.
 
         Raises
         ------
         StorageError
-            If a segment can't be read, or holds what this recording can't have written.
+            If a segment may not be read, or holds what this recording can't have written.
         """
         try:
             while True:
@@ -82,7 +94,7 @@ class JournalReader:
                     continue
                 head, payload = found
                 if head.sequence > self.expected:
-                    self.beyond[head.series] = max(self.beyond[head.series], head.first + head.rows)
+                    self._pass_over(head)
                 elif head.sequence == self.expected:
                     return self._take(head, payload)
         except OSError as error:
@@ -108,47 +120,93 @@ class JournalReader:
         self.rows[head.series] += head.rows
         return Received(head.series, head.first, tuple(parts))
 
+    def _pass_over(self, head: FrameHead, *, torn: bool = False) -> None:
+        self.beyond[head.series] = max(self.beyond[head.series], head.first + head.rows)
+        if not torn:
+            self._unused = max(self._unused, head.sequence)
+
     def _next_frame(self) -> tuple[FrameHead, Array] | None:
         """Return the next frame of this segment whose checksums are right."""
         while self._handle is not None:
-            packed = os.pread(self._handle, FRAME_HEAD_BYTES, self._offset)
-            head = FrameHead.unpack(packed, self._manifest.identity)
-            if head is None or head.series >= len(self._manifest.series):
+            head = self._next_head(self._handle)
+            if head is None:
                 return None
-            payload = self._payload(self._handle, head.nbytes)
-            if payload is None:
+            start = self._offset + FRAME_HEAD_BYTES
+            if start + head.nbytes > os.fstat(self._handle).st_size:
+                self._pass_over(head)  # the segment was cut
                 return None
-            self._offset += FRAME_HEAD_BYTES + head.nbytes
-            if crc32(payload) == head.crc32:
+            self._offset = start + head.nbytes
+            payload = self._payload(self._handle, start, head.nbytes)
+            if payload is not None and crc32(payload) == head.crc32:
                 return head, payload
-            self.beyond[head.series] = max(self.beyond[head.series], head.first + head.rows)
+            self._pass_over(head, torn=payload is not None and not payload[-_TORN_BYTES:].any())
         return None
 
-    def _payload(self, handle: int, nbytes: int) -> Array | None:
-        start = self._offset + FRAME_HEAD_BYTES
-        if start + nbytes > os.fstat(handle).st_size:
+    def _next_head(self, handle: int) -> FrameHead | None:
+        """Return the next head, from here or from behind damage, and go there."""
+        try:
+            head = self._known(FrameHead.unpack(os.pread(handle, FRAME_HEAD_BYTES, self._offset), self._identity))
+            return head or self._search(handle)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self._unreadable = self.expected  # each further try may take a disk seconds: on to the next segment
             return None
+
+    def _search(self, handle: int) -> FrameHead | None:
+        """Look for a head in the rest of the segment, which as a rule is zeros."""
+        at, something = self._offset + 1, False
+        while len(block := os.pread(handle, _BLOCK, at)) >= FRAME_HEAD_BYTES:
+            found = find_head(block, self._identity)
+            if found is not None and self._known(found[1]) is not None:
+                self._offset = at + found[0]
+                return found[1]
+            if not something:
+                skip = max(0, self._offset + FRAME_HEAD_BYTES - at)  # no more than a head is one that was torn
+                something = any(block[skip:].strip(b"\0"))
+            at += len(block) - FRAME_HEAD_BYTES + 1
+        if something:
+            self._unreadable = self.expected
+        return None
+
+    def _known(self, head: FrameHead | None) -> FrameHead | None:
+        return head if head is not None and head.series < len(self._manifest.series) else None
+
+    @property
+    def _identity(self) -> bytes:
+        return self._manifest.identity
+
+    def _payload(self, handle: int, start: int, nbytes: int) -> Array | None:
         payload = np.empty(nbytes, np.uint8)
         done = 0
         while done < nbytes:
-            got = os.preadv(handle, [payload[done:]], start + done)
+            try:
+                got = os.preadv(handle, [payload[done:]], start + done)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                return None
             if got == 0:
                 return None
             done += got
         return payload
 
     def _open_next(self) -> bool:
-        """Go on to the next segment, if there is one; a later one exists only when this one is finished."""
+        """Go on to the next segment, if there is one; a later one exists only when this one is finished.
+
+        Its head is not looked at: frames tell themselves whose they are, and one flipped bit must not hide them all.
+        """
         for path in sorted(self._folder.glob("*.segment")):
             if self._path is not None and path.name <= self._path.name:
                 continue
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self.close()
-            self._path, self._handle, self._offset = path, handle, SEGMENT_HEAD_BYTES
-            number = int(path.name.split(".")[0])
-            if os.pread(handle, SEGMENT_HEAD_BYTES, 0) == segment_head(number, self._manifest.identity):
-                return True
-            self._offset = os.fstat(handle).st_size  # its making was interrupted: nothing was accepted into it
+            self._path, self._offset = path, SEGMENT_HEAD_BYTES
+            try:
+                self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._unreadable = self.expected
             return True
         return False
 

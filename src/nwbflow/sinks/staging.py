@@ -18,6 +18,11 @@ from h5py import h5f, h5p
 from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.sinks.hdf5 import translated
 
+JOURNAL_MANIFEST = "manifest.json"
+"""What a journal has from when data may have been accepted into it."""
+
+_NAME_BYTES = 255
+
 
 def check_target(path: str | Path, *, overwrite: bool) -> Path:
     """Return the real path to write, or say why it can't be written.
@@ -38,10 +43,12 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
     ------
     TargetError
         If it is a folder or no regular file, exists without `overwrite`, is open in another
-        writer, is being recorded or was and is not recovered, or its folder is missing or can't
-        be written.
+        writer, is being recorded or was and is not recovered, its name is too long, or its folder is
+        missing or can't be written.
     """
     target = Path(os.path.realpath(path))
+    if target.name:
+        check_length(target, partial_path(target))
     if target.is_dir():
         raise TargetError(
             f"{target} is a folder; give a file name, such as {target}/recording.nwb", kind=ErrorKind.FOLDER
@@ -102,21 +109,51 @@ def free_name(path: Path) -> Path:
     return next((name for name in names if not name.exists()), path)
 
 
+def check_length(target: Path, beside: Path) -> None:
+    """Refuse a name with which `beside`, the longest name needed beside the file, would be too long.
+
+    Raises
+    ------
+    TargetError
+        Kind ``OPTION``.
+    """
+    excess = len(os.fsencode(beside.name)) - _NAME_BYTES
+    if excess > 0:
+        raise TargetError(
+            f"{target.name}: the name is so long that {beside.name}, which is needed beside the file, is {excess} "
+            "bytes longer than names may be; give a shorter one",
+            kind=ErrorKind.OPTION,
+        )
+
+
 def _refuse_recording(target: Path) -> None:
     """Refuse a path whose recording is under way or was interrupted: its data are nowhere else."""
-    if journal_path(target).exists():
+    journal = journal_path(target)
+    if journal.is_dir() and _is_locked(journal):
         raise TargetError(
-            f"{journal_path(target)} holds the data of a recording to {target.name} that is not finished. If it is "
+            f"{target} is being recorded or recovered right now, by another program or in this one; wait until that "
+            "has ended (close the other recorder), or give another path",
+            kind=ErrorKind.LOCKED,
+        )
+    if journal.exists() and not _had_not_begun(target):
+        raise TargetError(
+            f"{journal} holds the data of a recording to {target.name} that is not finished. If it is "
             f"not running any more, finish it first: nwbflow recover {target}",
             kind=ErrorKind.EXISTS,
         )
+
+
+def _had_not_begun(target: Path) -> bool:
+    """Whether a recorder was interrupted before it could accept anything: there is nothing to recover."""
+    journal = journal_path(target)
+    return journal.is_dir() and not (journal / JOURNAL_MANIFEST).exists()
 
 
 def _refuse_existing(target: Path) -> None:
     partial = partial_path(target)
     if target.exists():
         raise TargetError(f"{target} exists; pass overwrite=True to replace it", kind=ErrorKind.EXISTS)
-    if partial.exists():
+    if partial.exists() and not _had_not_begun(target):
         raise TargetError(
             f"{partial} is left from an interrupted write; look into it (nwbflow inspect), then delete it "
             "or pass overwrite=True",
@@ -125,20 +162,24 @@ def _refuse_existing(target: Path) -> None:
 
 
 def _refuse_locked(file: Path) -> None:
+    if _is_locked(file):
+        raise TargetError(f"{file} is open in another program (or here); close it there first", kind=ErrorKind.LOCKED)
+
+
+def _is_locked(file: Path) -> bool:
     try:
         handle = os.open(file, os.O_RDONLY)
     except OSError:
-        return  # absent, or not ours to read: creating and renaming will tell
+        return False  # absent, or not ours to read: creating and renaming will tell
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise TargetError(
-            f"{file} is open in another program (or here); close it there first", kind=ErrorKind.LOCKED
-        ) from error
+    except BlockingIOError:
+        return True
     except OSError:
         pass  # a file system without locks
     finally:
         os.close(handle)
+    return False
 
 
 def _write_through(access: h5p.PropFAID) -> None:
