@@ -8,7 +8,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import links, memory, write
+from benchmarks import copies, links, memory, write
 
 
 def main() -> None:
@@ -26,6 +26,7 @@ def main() -> None:
         write.run(Path(folder), options.seconds, options.rounds)
         memory.run(Path(folder))
         links.run(Path(folder), options.rounds)
+        copies.run(Path(folder), options.seconds, options.rounds)
 
 
 if __name__ == "__main__":

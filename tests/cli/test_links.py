@@ -182,9 +182,9 @@ def test_bundles_read_the_same(tree, tmp_path, nwbflow):
 def test_nothing_to_do_is_said_and_is_no_failure(tree, nwbflow):
     file = tree / "sessions/0.nwb"
     for command, says in (
-        (("relocate", tree / "x", tree / "y", file), f"No link leads to {tree / 'x'}. Nothing to do in 1 file."),
+        (("relocate", tree / "data", tree / "data", file), "All links have the new names. Nothing to do in 1 file."),
         (("relative", file), "No link has an absolute name."),
-        (("embed", file, "--only", "/nothing"), "There is nothing to embed."),
+        (("embed", tree / "data/day0/0.h5"), "There is nothing to embed."),
     ):
         done = nwbflow("links", *command, columns=300)
         assert (done.code, done.err) == (0, "")
@@ -193,6 +193,47 @@ def test_nothing_to_do_is_said_and_is_no_failure(tree, nwbflow):
         empty["x"] = 1
     assert "no links in 1 file" in nwbflow("links", "check", tree / "none.h5").out
     assert "no links" in nwbflow("links", "list", tree / "none.h5").out
+
+
+def test_what_matches_nothing_is_a_failure(tree, nwbflow):
+    file = tree / "sessions/0.nwb"
+    for command, says in (
+        (("relocate", tree / "x", tree / "y", file), f"no link leads to {tree / 'x'}"),
+        (("relative", file, "--only", "/nothing"), "nothing matches '/nothing'"),
+        (("absolute", file, "--only", "/nothing"), "nothing matches '/nothing'"),
+        (("embed", file, "--only", "/nothing"), "nothing matches '/nothing'"),
+    ):
+        done = nwbflow("links", *command, columns=300)
+        assert (done.code, done.out) == (1, "")
+        assert says in done.err
+
+
+def test_a_changed_target_is_bundled_by_force_only(tree, tmp_path, nwbflow):
+    file = tree / "sessions/0.nwb"
+    flip(tree / "data/day0/0.bin", 5)
+    for form in ([tmp_path / "out"], ["--one-file", tmp_path / "one.nwb"]):
+        done = nwbflow("links", "bundle", file, *form, columns=300)
+        assert done.code == 1
+        assert "it is not what was linked" in done.err
+        assert "pass --force to" in done.err
+        assert nwbflow("links", "bundle", file, *form, "--force").code == 0
+
+
+def test_names_that_lead_nowhere_are_told(tree, nwbflow):
+    (tree / "sessions/gone.nwb").symlink_to("nowhere.nwb")
+    done = nwbflow("links", "check", tree / "sessions", columns=300)
+    assert done.code == 1
+    assert "gone.nwb is a symbolic link to nowhere.nwb, which is not there" in done.err
+    assert f"in {SESSIONS} files" in done.out
+
+
+def test_what_should_be_known_is_noted(tree, nwbflow):
+    file = tree / "sessions/0.nwb"
+    os.link(file, tree / "other.nwb")
+    done = nwbflow("links", "absolute", file, columns=300)
+    assert "has 2 names (hard links)" in done.err
+    done = nwbflow("links", "relative", file, columns=300)
+    assert "raw files are recorded by relative names" in done.err
 
 
 @pytest.mark.parametrize(

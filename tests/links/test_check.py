@@ -196,3 +196,45 @@ def test_a_target_stored_in_a_raw_file_that_is_gone_is_missing(tree):
 def test_the_file_itself_must_be_readable(tmp_path):
     with pytest.raises(LinkError, match="no such file"):
         check_links(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_no_more_is_read_than_was_recorded(full, tmp_path):
+    """A record that says 100 bytes doesn't make nwbflow read a terabyte."""
+    nbytes = 10**12
+    with open(tmp_path / "r.bin", "wb") as file:
+        file.truncate(nbytes)
+    short = fingerprint_raw(tmp_path / "r.bin", 0, 100, "full")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("r", (nbytes // 2,), "<i2", external=[(str(tmp_path / "r.bin"), 0, nbytes)])
+        write_record(data, "", record(data.shape, data.dtype, {str(tmp_path / "r.bin"): short}))
+        file["e"] = h5py.ExternalLink("b.h5", "/r")
+        write_record(file, "e", record(data.shape, data.dtype, {"b.h5:/r": short}))
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("r", (nbytes // 2,), "<i2", external=[(str(tmp_path / "r.bin"), 0, nbytes)])
+    found = wrong(tmp_path / "a.h5", full=full)
+    assert set(found) == {"/e", "/r"}
+    for (text,) in found.values():
+        assert text.endswith(f"its content is not what it was (100 bytes then, {nbytes} now)")
+
+
+def test_what_is_recorded_below_a_linked_group_is_compared(tree):
+    folder = tree.parent
+    with h5py.File(folder / "session.h5", "w") as file:
+        file["group"] = h5py.ExternalLink("a.h5", "/g")
+        file["group again"] = h5py.ExternalLink("middle.h5", "/inner")
+        file["bare"] = h5py.ExternalLink("0.h5", "/acquisition")
+    with h5py.File(folder / "middle.h5", "w") as file:
+        file["inner/further"] = h5py.ExternalLink("a.h5", "/")
+        file["inner/back"] = h5py.ExternalLink("middle.h5", "/")
+    report = check_links(folder / "session.h5")
+    assert report.ok
+    assert {c.entry.path: c.compared for c in report.links} == {"/group": "all", "/group again": "all", "/bare": "no"}
+    alter(folder / "0.h5")
+    (folder / "r.bin").unlink()
+    found = wrong(folder / "session.h5")
+    changed = f"{folder / 'a.h5'}:/g/e: its content is not what it was"
+    assert found["/group"] == (changed,)
+    assert changed in found["/group again"]
+    assert any("a.h5:/r: " in text and "does not exist" in text for text in found["/group again"])
+    assert "/bare" not in found

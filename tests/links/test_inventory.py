@@ -221,12 +221,39 @@ def test_folders_are_searched_for_files_by_their_ending(tmp_path):
     for name in ("b/x.h5", "b/c/y.NWB", "z.hdf5", "b/x.h5.partial", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert hdf5_files([tmp_path / "notes.txt", tmp_path, tmp_path / "z.hdf5"]) == [
+    assert hdf5_files([tmp_path / "notes.txt", tmp_path, tmp_path / "z.hdf5"], []) == [
         tmp_path / name for name in ("notes.txt", "b/c/y.NWB", "b/x.h5", "z.hdf5")
     ]
     with pytest.raises(LinkError, match="no such file or folder") as caught:
-        hdf5_files([tmp_path / "none"])
+        hdf5_files([tmp_path / "none"], [])
     assert caught.value.kind is ErrorKind.MISSING
     (tmp_path / "empty").mkdir()
     with pytest.raises(LinkError, match=r"holds no file \*\.nwb"):
-        hdf5_files([tmp_path / "empty"])
+        hdf5_files([tmp_path / "empty"], [])
+
+
+def test_a_file_under_several_names_is_found_once(tmp_path):
+    (tmp_path / "x.h5").touch()
+    (tmp_path / "a.h5").symlink_to("x.h5")
+    os.link(tmp_path / "x.h5", tmp_path / "y.h5")  # a file of its own, as soon as one of them is replaced
+    assert hdf5_files([tmp_path, tmp_path / "x.h5"], []) == [tmp_path / "a.h5", tmp_path / "y.h5"]
+    assert hdf5_files([tmp_path / "x.h5", tmp_path], []) == [tmp_path / "x.h5", tmp_path / "y.h5"]
+
+
+def test_what_cant_be_searched_is_told(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "x.h5").touch()
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "locked").chmod(0)
+    me = os.geteuid()
+    unreadable = []
+    if me == 0:
+        os.seteuid(65534)  # nothing is forbidden to root
+    try:
+        found = hdf5_files(["."], unreadable)
+    finally:
+        os.seteuid(me)
+        (tmp_path / "locked").chmod(0o755)
+    assert found == [Path("x.h5")]
+    assert unreadable == ["./locked can't be searched: Permission denied"]

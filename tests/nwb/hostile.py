@@ -117,6 +117,8 @@ HOSTILE = {  # name: (what is at /acquisition/h/data, kind of error, part of its
     "virtual, device": (to_virtual("/dev/zero"), "refused", "outside of"),
     "virtual, pipe": (to_virtual("pipe"), "refused", "is a pipe"),
     "virtual, through a friend": (to_virtual("friend.h5", "/out"), "refused", "on the way.*outside of"),
+    "virtual, through a link": (to_virtual("friend.h5", "/inside"), "refused", "on the way is an external link"),
+    "virtual, of another type": (to_virtual("friend.h5", "/text"), "dtype", "would change them"),
     "virtual, of a friend's raw": (to_virtual("friend.h5", "/raw"), "refused", "itself stored in .*outside of"),
     "virtual, of a friend's virtual": (to_virtual("friend.h5", "/virtual"), "refused", "itself stored in .*outside of"),
     "virtual, growing": (growing, "refused", "outside of"),
@@ -168,6 +170,8 @@ def stock(home, out):
     os.chdir(before)
     with h5py.File(home / "friend.h5", "w") as file:
         file["out"] = h5py.ExternalLink("../out/d.h5", "/d")
+        file["inside"] = h5py.ExternalLink("inside.h5", "/d")
+        file["text"] = np.array([b"a"] * ROWS)
         for name, make in (("raw", to_raw("../out/secret")), ("virtual", to_virtual("../out/d.h5"))):
             make(file.create_group("made"), out)
             file.move("made/data", name)

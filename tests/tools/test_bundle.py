@@ -1,6 +1,7 @@
 """Bundling: a folder that can be sent away, or one file."""
 
 import shutil
+import stat
 
 import h5py
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from linked import VALUES, content, external, raw, recording, virtual
 
 from nwbflow.errors import ErrorKind, LinkError, StorageError, TargetError
-from nwbflow.tools.links import bundle, check_links, list_links
+from nwbflow.tools.links import bundle, check_links, embed, list_links
 
 pytestmark = pytest.mark.requirement("X5")
 INSIDE = "/acquisition/probe/data"
@@ -141,3 +142,45 @@ def test_files_that_link_to_each_other_are_bundled_once(tmp_path):
         (tmp_path / f"{name}.h5").unlink()
     with h5py.File(tmp_path / "out/a.h5") as file:
         assert list(file["back"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_what_is_not_what_was_linked_is_refused_unless_forced(form, tree, tmp_path):
+    with h5py.File(tmp_path / "one/data.h5", "a") as file:
+        file[INSIDE][5, 5] += 1
+    (before,) = content(tree)
+
+    def take(**options):
+        if form == "folder":
+            bundle(tree, tmp_path / "out", **options)
+        else:
+            embed(tree, out=tmp_path / "out.nwb", **options)
+
+    with pytest.raises(LinkError, match="it is not what was linked: its content") as caught:
+        take()
+    assert "/g/e" in str(caught.value)
+    assert "/v" in str(caught.value)
+    assert not list(tmp_path.glob("out*"))
+    take(force=True)
+    assert content(tmp_path / ("out/a.nwb" if form == "folder" else "out.nwb")) == [before]
+
+
+def test_a_copy_is_no_more_public_than_what_it_is_of(tree, tmp_path):
+    modes = {"a.nwb": 0o600, "away.h5": 0o640, "raw.bin": 0o400, "data.h5": 0o660}
+    report = bundle(tree, tmp_path / "dry", dry_run=True)
+    for name, mode in modes.items():
+        report.files[name].chmod(mode)
+    bundle(tree, tmp_path / "out")
+    embed(tree, out=tmp_path / "one.nwb")
+    assert {name: stat.S_IMODE((tmp_path / "out" / name).stat().st_mode) for name in modes} == modes
+    assert stat.S_IMODE((tmp_path / "one.nwb").stat().st_mode) == 0o600
+
+
+def test_a_damaged_record_of_what_is_renamed_is_told_by_its_own_file(tree, tmp_path):
+    with h5py.File(tree, "a") as file:
+        file["v"].attrs["nwbflow_links"] = "{damaged"
+    for options in ({}, {"force": True}):
+        with pytest.raises(LinkError, match="is no record that nwbflow wrote") as caught:
+            bundle(tree, tmp_path / "out", **options)
+        assert f"{tree}:/v" in str(caught.value)
+        assert ".partial" not in str(caught.value)

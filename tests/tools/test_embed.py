@@ -1,6 +1,7 @@
 """Embedding: what stock h5py reads is the same before and after, and afterwards nothing else is needed."""
 
 import os
+import resource
 import shutil
 from datetime import UTC, datetime
 
@@ -80,7 +81,54 @@ def test_only_what_matches_is_embedded(tree):
     assert [e.path for e in report.embedded] == ["/g/again", "/g/e", "/v"]
     assert {link.path for link in list_links(tree).links if link.kind != "soft"} == {"/h/probe", "/hard"}
     assert content(tree) == [before]
-    assert not embed(tree, only=["/nothing/*"]).written
+    with pytest.raises(LinkError, match=r"nothing matches '/nothing/\*'"):
+        embed(tree, only=["/nothing/*", "/h/*"])
+
+
+def test_more_files_than_can_be_open_at_once(tmp_path):
+    for number in range(90):
+        recording(tmp_path / f"{number}.h5", VALUES[:1] + number, chunks=(1, 6))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(90):
+            external(file, f"/e{number}", tmp_path / f"{number}.h5", INSIDE)
+    (before,) = content(tmp_path / "a.h5")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (80, limits[1]))
+    try:
+        embed(tmp_path / "a.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert content(tmp_path / "a.h5") == [before]
+
+
+def test_a_virtual_dataset_of_more_files_than_can_be_open_names_the_limit(tmp_path):
+    """HDF5 itself gives fill values for the sources it can't open."""
+    for number in range(90):
+        recording(tmp_path / f"{number}.h5", VALUES[:1] + number)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        virtual(file, "/v", [(tmp_path / f"{n}.h5", INSIDE) for n in range(90)], shape=(1, 6))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (80, limits[1]))
+    try:
+        with pytest.raises(LinkError, match="ulimit -n"):
+            embed(tmp_path / "a.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [link.kind for link in list_links(tmp_path / "a.h5").links] == ["virtual"]
+    assert embed(tmp_path / "a.h5").written
+
+
+def test_a_record_that_cant_be_read_is_told_also_when_forced(tree):
+    with h5py.File(tree, "a") as file:
+        file["g"].attrs["nwbflow_links"] = "{damaged"
+    with pytest.raises(LinkError, match="is no record that nwbflow wrote") as caught:
+        embed(tree, force=True)
+    assert ".partial" not in str(caught.value)
+
+
+def test_other_names_of_the_file_are_told(tree):
+    os.link(tree, tree.parent / "other.nwb")
+    assert "has 2 names (hard links)" in embed(tree).notes[0]
 
 
 def test_a_copy_elsewhere_leaves_the_file_alone(tree, tmp_path):

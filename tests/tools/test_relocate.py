@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -63,8 +62,8 @@ def test_a_folder_was_moved(tree):
     }
     assert {check.compared for check in check_links(files[0]).links if check.entry.kind != "soft"} == {"all"}
     assert sorted(p.name for p in (tree / "s").iterdir()) == ["a.nwb", "b.nwb"]
-    again = relocate([tree / "s"], tree / "data", tree / "archive/2026")
-    assert all(not report.changes and not report.written for report in again)
+    with pytest.raises(LinkError, match="nothing was relocated, since\n    no link leads to"):
+        relocate([tree / "s"], tree / "data", tree / "archive/2026")
 
 
 def test_one_file_was_renamed(tree):
@@ -426,7 +425,78 @@ def test_attributes_of_every_type_survive(tmp_path):
         assert file["r"].attrs.get_id("fixed").get_type().get_size() == 3
 
 
-def test_nothing_leads_there(tree):
-    reports = relocate([tree / "s"], tree / "somewhere", tree / "else")
-    assert [(len(r.changes), r.written) for r in reports] == [(0, False), (0, False)]
-    assert Path(tree / "s/a.nwb").exists()
+def test_what_matches_nothing_is_an_error(tree):
+    before = [p.read_bytes() for p in sorted((tree / "s").iterdir())]
+    with pytest.raises(LinkError, match=r"no link leads to .*somewhere"):
+        relocate([tree / "s"], tree / "somewhere", tree / "else")
+    for make in (make_relative, make_absolute):
+        with pytest.raises(LinkError, match=r"nothing matches '/acquisiton/\*'"):
+            make([tree / "s"], only=["/g/*", "/acquisiton/*"])
+    assert [p.read_bytes() for p in sorted((tree / "s").iterdir())] == before
+
+
+def test_a_file_given_by_several_names_is_changed_once(tree):
+    (tree / "s/link.nwb").symlink_to("a.nwb")
+    (tree / "data").rename(tree / "moved")
+    reports = relocate([tree / "s/a.nwb", tree / "s", tree / "s/a.nwb"], tree / "data", tree / "moved")
+    assert [(r.path.name, r.written) for r in reports] == [("a.nwb", True), ("b.nwb", True)]
+    assert check_links(tree / "s/link.nwb").ok
+
+
+def test_a_link_is_never_led_back_to_itself(tree):
+    main = tree / "m.h5"
+    with h5py.File(main, "w") as file:
+        recording(tree / "old.h5")
+        recording(tree / "old2.h5")
+        external(file, INSIDE, tree / "old.h5", INSIDE)
+        external(file, "/second", tree / "old2.h5", INSIDE)
+        virtual(file, "/v", [(tree / "old.h5", INSIDE)])
+    with h5py.File(tree / "through.h5", "w") as file:
+        file[INSIDE] = h5py.ExternalLink("m.h5", INSIDE)
+    with h5py.File(tree / "across.h5", "w") as file:
+        file[INSIDE] = h5py.ExternalLink("m.h5", "/v")
+    before = main.read_bytes()
+    for new in ("m.h5", "through.h5", "across.h5"):
+        with pytest.raises(LinkError, match="would lead back to itself"):
+            relocate([main], tree / "old.h5", tree / new)
+    assert main.read_bytes() == before
+    relocate([main], tree / "old2.h5", tree / "through.h5")  # it goes through another link of the file
+    assert check_links(main).ok
+
+
+def test_a_raw_dataset_is_not_led_to_its_own_file(tree):
+    with h5py.File(tree / "s/a.nwb", "a") as file:
+        raw(file, "/r/bare", tree / "data/raw.bin", recorded=False)
+    with pytest.raises(LinkError, match="is the linking file itself"):
+        relocate([tree / "s/a.nwb"], tree / "data/raw.bin", tree / "s/a.nwb")
+
+
+def test_a_record_that_cant_be_read_is_told_before_any_file_is_changed(tree):
+    with h5py.File(tree / "s/b.nwb", "a") as file:
+        file["g"].attrs["nwbflow_links"] = "{damaged"
+    before = [p.read_bytes() for p in sorted((tree / "s").iterdir())]
+    for run in (make_absolute, make_relative):
+        with pytest.raises(LinkError, match="is no record that nwbflow wrote") as caught:
+            run([tree / "s"])
+        assert f"{tree}/s/b.nwb:/g" in str(caught.value)
+        assert ".partial" not in str(caught.value)
+    assert [p.read_bytes() for p in sorted((tree / "s").iterdir())] == before
+
+
+def test_a_failure_half_way_names_what_was_changed_before(tree):
+    with h5py.File(tree / "s/b.nwb"), pytest.raises(TargetError) as caught:
+        make_absolute([tree / "s"])
+    assert f"Changed before that: {tree}/s/a.nwb; when this is mended, the same command does the rest" in str(
+        caught.value
+    )
+    (done, _) = make_absolute([tree / "s"])
+    assert not done.written
+
+
+def test_notes_of_hard_links_and_relative_raw_files(tree):
+    os.link(tree / "s/a.nwb", tree / "other.nwb")
+    (report,) = make_relative([tree / "s/a.nwb"])
+    assert any("has 2 names (hard links)" in note for note in report.notes)
+    assert any("HDF5_EXTFILE_PREFIX" in note for note in report.notes)
+    (report,) = make_absolute([tree / "s/a.nwb"])
+    assert report.notes == ()

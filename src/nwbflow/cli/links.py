@@ -117,7 +117,7 @@ def relocate_(
         Print one JSON object.
     """
     found = relocate(files, old, new, dry_run=dry_run, force=force)
-    _renamed(found, f"No link leads to {old}.", dry_run=dry_run, json=json)
+    _renamed(found, "All links have the new names.", dry_run=dry_run, json=json)
 
 
 @links.command
@@ -217,7 +217,7 @@ def bundle_(
     one_file
         Instead of a folder, make this file: a copy with everything embedded.
     force
-        With --one-file, embed also what is not what was linked, as it is now.
+        Take also what is not what was linked, as it is now.
     dry_run
         Only look whether all is there, and how much that is.
     json
@@ -232,7 +232,7 @@ def bundle_(
         else:
             print_embedded(report, dry_run=dry_run)
         return
-    made = bundle(file, Path(folder or ""), dry_run=dry_run)
+    made = bundle(file, Path(folder or ""), dry_run=dry_run, force=force)
     if json:
         print_json(made.to_json())
     else:
@@ -241,12 +241,14 @@ def bundle_(
 
 def _each[Report](files: list[Path], look: Callable[[Path], Report]) -> tuple[list[Report], list[str]]:
     """Look at each file; of several, those that can't be opened don't hide the others."""
-    paths, found, errors = hdf5_files(files), [], []
+    found: list[Report] = []
+    errors: list[str] = []
+    paths = hdf5_files(files, errors)
     for path in paths:
         try:
             found.append(look(path))
         except LinkError as error:
-            if len(paths) == 1:
+            if len(paths) == 1 and not errors:
                 raise
             errors.append(shown(str(error)))
     return found, errors

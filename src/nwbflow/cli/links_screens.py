@@ -107,6 +107,8 @@ def print_renamed(found: Sequence[RenameReport], nothing: str, *, dry_run: bool)
         pairs = Counter(pair for change in report.changes for pair in change.names.items())
         for (old, new), count in sorted(pairs.items()):
             say(console, f"  {shown(old)} -> {shown(new)}{f'  ({count} links)' if count > 1 else ''}")
+    for text in dict.fromkeys(text for report in changed for text in report.notes):
+        note(shown(text))
     total = sum(len(report.changes) for report in changed)
     what = f"{total} {'link' if total == 1 else 'links'} in {len(changed)} {'file' if len(changed) == 1 else 'files'}"
     say(console, f"Would change {what}. Nothing was written (dry run)." if dry_run else f"Changed {what}.")
@@ -123,6 +125,8 @@ def print_embedded(report: EmbedReport, *, dry_run: bool) -> None:
         )
     if report.embedded:
         console.print(table)
+    for text in report.notes:
+        note(shown(text))
     count = len(report.embedded)
     what = f"{count} {'link' if count == 1 else 'links'}, {size(report.nbytes)}"
     if dry_run:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import h5py
-from h5py import h5i
+from h5py import h5i, h5o
 
 from nwbflow.errors import LinkError
 from nwbflow.links.compare import ABSENT, show
-from nwbflow.links.fingerprint import SMALL, fingerprint_dataset, fingerprint_raw
+from nwbflow.links.fingerprint import SMALL, content_bytes, fingerprint_dataset, fingerprint_raw
 from nwbflow.links.inventory import LinkEntry, LinkState, entry_of, state_of
 from nwbflow.links.places import Rules
 from nwbflow.links.problems import misplaced, shown
 from nwbflow.links.records import attributes_to_json, type_name
+from nwbflow.links.resolve import Key, Spot, name_of
 from nwbflow.links.survey import ALLOW, Part, Seen, Survey
 from nwbflow.links.targets import attributes_of
 from nwbflow.model.links import Fingerprint, LinkKind, LinkRecord
@@ -102,7 +103,8 @@ class CheckReport:
 def check_links(path: str | Path, *, full: bool = False, rules: Rules = ALLOW) -> CheckReport:
     """Check whether what a file's links lead to is there, and still what it was when it was linked.
 
-    Compared are shape, type, attributes and content with what was recorded when the link was made. Of links made by
+    Compared are shape, type, attributes and content with what was recorded when the link was made; of a link to a
+    group, what is recorded of the links in there. Of links made by
     other programs nothing is recorded: of those it is only checked that the target can be opened and is complete.
 
     Parameters
@@ -140,12 +142,13 @@ def _checked(seen: Seen, survey: Survey, *, full: bool) -> LinkCheck:
         return LinkCheck(entry=entry, state=LinkState.CHANGED, compared="no", differences=(shown(seen.note),))
     if seen.problem is not None:
         return LinkCheck(entry=entry, state=entry.state, compared="no", differences=(entry.detail,))
-    if seen.record is None or seen.end is None:
-        return LinkCheck(entry=entry, state=entry.state, compared="no")
     comparison = Comparison(full=full)
     state = LinkState.CHANGED
     try:
-        comparison.run(seen, seen.record, survey)
+        if seen.record is not None:
+            comparison.run(seen, seen.record, survey)
+        elif seen.kind is LinkKind.EXTERNAL and seen.end is not None:
+            comparison.below(seen.end, survey.rules)
     except LinkError as error:
         state = state_of(error.kind)
         comparison.differences.append(str(error))
@@ -198,6 +201,35 @@ class Comparison:
         elif seen.kind is LinkKind.RAW:
             self._parts(seen, record, survey, self._stretch)
 
+    def below(self, end: Spot, rules: Rules) -> None:
+        """Compare what is recorded in a linked group, and in the groups that it links to."""
+        places, met = _groups(end), set[Key]()
+        while places:
+            file, path, key = places.pop()
+            if key in met:
+                continue
+            met.add(key)
+            with Survey(file, rules) as survey:
+                start = survey.at(survey.main, path)
+                for seen in survey.links(h5py.Group(h5o.open(start.id, b"."))):
+                    if seen.kind is LinkKind.EXTERNAL and seen.end is not None:
+                        places += _groups(seen.end)
+                    self._inside(seen, survey, path)
+
+    def _inside(self, seen: Seen, survey: Survey, group: str) -> None:
+        """Compare one link of a linked group, if something is recorded of it."""
+        if seen.record is None and not seen.note:
+            return
+        at = len(self.differences)
+        if seen.problem is not None:
+            self.differences.append(seen.problem.reason)
+        elif seen.record is None:
+            self.differences.append(seen.note)
+        else:
+            self.run(seen, seen.record, survey)
+        where = f"{survey.path}:{group.rstrip('/')}{seen.member.path}"
+        self.differences[at:] = [f"{where}: {text}" for text in self.differences[at:]]
+
     def structure(self, dataset: h5py.Dataset, record: LinkRecord) -> bool:
         """Compare shape and type; return whether they are the same."""
         shape, dtype = tuple(int(n) for n in dataset.shape or ()), type_name(dataset.dtype)
@@ -217,12 +249,12 @@ class Comparison:
 
     def content(self, dataset: h5py.Dataset, recorded: Fingerprint, name: str) -> None:
         """Compare a dataset's content."""
-        if self._worth(recorded, name):
+        if self._worth(recorded, content_bytes(dataset), name):
             self._judge(recorded, fingerprint_dataset(dataset, _method(recorded)), name)
 
     def raw(self, path: Path, part: Part, recorded: Fingerprint) -> None:
         """Compare a stretch of a raw file."""
-        if self._worth(recorded, part.key):
+        if self._worth(recorded, part.nbytes, part.key):
             self._judge(recorded, fingerprint_raw(path, part.offset, part.nbytes, _method(recorded)), part.key)
 
     def _parts(self, seen: Seen, record: LinkRecord, survey: Survey, compare: Any) -> None:
@@ -235,6 +267,7 @@ class Comparison:
                 compare(survey, part, print_)
             except LinkError as error:
                 self.differences.append(f"{part.key}: {error}")
+            survey.let_go()  # of many sources, not all can be open
 
     def _source(self, survey: Survey, part: Part, recorded: Fingerprint) -> None:
         self.content(survey.dataset(survey.end_of(part, LinkKind.VIRTUAL)), recorded, part.key)
@@ -246,7 +279,12 @@ class Comparison:
         else:
             self.raw(place.path, part, recorded)
 
-    def _worth(self, recorded: Fingerprint, name: str) -> bool:
+    def _worth(self, recorded: Fingerprint, nbytes: int, name: str) -> bool:
+        """Return whether content is to be read: not if its length already says that it is another one."""
+        if nbytes != recorded.nbytes:
+            text = f"its content is not what it was ({recorded.nbytes} bytes then, {nbytes} now)"
+            self.differences.append(_of(name, text))
+            return False
         if recorded.method == "full" and recorded.nbytes > SMALL and not self._full:
             self.notes.append(_of(name, f"its {recorded.nbytes} bytes were not compared; pass full=True to do that"))
             return False
@@ -254,18 +292,21 @@ class Comparison:
 
     def _judge(self, recorded: Fingerprint, now: Fingerprint, name: str) -> None:
         self._methods.append(now.method)
-        if now == recorded:
-            return
-        text = "its content is not what it was"
-        if now.nbytes != recorded.nbytes:
-            text += f" ({recorded.nbytes} bytes then, {now.nbytes} now)"
-        self.differences.append(_of(name, text))
+        if now != recorded:
+            self.differences.append(_of(name, "its content is not what it was"))
 
 
 def one_print(record: LinkRecord, key: str) -> Fingerprint | None:
     """Return the fingerprint of the one target a link has, also where its name was changed by another program."""
     prints: Iterable[Fingerprint] = record.fingerprints.values()
     return record.fingerprints.get(key) or next(iter(prints), None)
+
+
+def _groups(end: Spot) -> list[tuple[str, str, Key]]:
+    """Return file, path and key of what a link leads to, if that is a group."""
+    if h5i.get_type(end.id) not in (h5i.GROUP, h5i.FILE):
+        return []
+    return [(end.held.name, name_of(end.held, end.id), end.key)]
 
 
 def _method(recorded: Fingerprint) -> Literal["full", "sampled"]:

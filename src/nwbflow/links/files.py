@@ -60,6 +60,11 @@ def _look(path: Path) -> None:
     except LinkError:
         raise
     except FileNotFoundError as error:
+        if path.is_symlink():
+            text = (
+                f"{path} is a symbolic link to {path.readlink()}, which is not there; restore that, or remove the link"
+            )
+            raise LinkError(text, kind=ErrorKind.MISSING) from error
         raise LinkError(f"{path}: there is no such file; check the path", kind=ErrorKind.MISSING) from error
     except PermissionError as error:
         raise LinkError(f"{path} may not be read by this user", kind=ErrorKind.PERMISSION) from error

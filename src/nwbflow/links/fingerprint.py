@@ -77,6 +77,19 @@ def fingerprint_dataset(dataset: h5py.Dataset, method: Method = "auto") -> Finge
         raise LinkError(f"{where} can't be read: {error}", kind=ErrorKind.IO) from error
 
 
+def content_bytes(dataset: h5py.Dataset) -> int:
+    """Return how many bytes a dataset's content is, as its fingerprint has it, without reading any.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Open.
+    """
+    if dataset.chunks is not None and not dataset.is_virtual:
+        return int(dataset.id.get_storage_size())
+    return math.prod(int(n) for n in dataset.shape or ()) * _item_bytes(dataset)
+
+
 def fingerprint_raw(path: str | Path, offset: int, nbytes: int, method: Method = "auto") -> Fingerprint:
     """Return what a stretch of a raw file is.
 
@@ -163,7 +176,7 @@ def _fingerprint(header: bytes, blocks: Iterable[bytes], method: str, nbytes: in
 
 def _of_chunks(dataset: h5py.Dataset, header: bytes, method: Method) -> Fingerprint:
     stored = chunk_offsets(dataset)
-    nbytes = int(dataset.id.get_storage_size())
+    nbytes = content_bytes(dataset)
     chosen = _chosen(method, nbytes)
     if chosen == "sampled":
         stored = [stored[n] for n in spread(len(stored))]
@@ -176,13 +189,16 @@ def _chunk(dataset: h5py.Dataset, offset: Shape) -> tuple[bytes, bytes]:
 
 
 def _of_elements(dataset: h5py.Dataset, shape: Shape, header: bytes, method: Method) -> Fingerprint:
-    item = _ADDRESS_BYTES if dataset.dtype.hasobject else dataset.dtype.itemsize
-    nbytes = math.prod(shape) * item
+    item, nbytes = _item_bytes(dataset), content_bytes(dataset)
     chosen = _chosen(method, nbytes)
     pieces = Pieces(shape, max(1, (_PIECE_BYTES if chosen == "full" else BLOCK_BYTES) // item))
     wanted = range(len(pieces)) if chosen == "full" else spread(len(pieces))
     blocks = (element_bytes(dataset, dataset[pieces[n]]) for n in wanted)
     return _fingerprint(header, blocks, chosen, nbytes)
+
+
+def _item_bytes(dataset: h5py.Dataset) -> int:
+    return _ADDRESS_BYTES if dataset.dtype.hasobject else int(dataset.dtype.itemsize)
 
 
 class Pieces(Sequence[Region]):

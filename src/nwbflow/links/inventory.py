@@ -223,7 +223,7 @@ def _nbytes(seen: Seen) -> int | None:
     return None if shape is None else math.prod(shape) * int(dataset.id.get_type().get_size())
 
 
-def hdf5_files(paths: Sequence[str | Path]) -> list[Path]:
+def hdf5_files(paths: Sequence[str | Path], unreadable: list[str]) -> list[Path]:
     """Return files as given, and those found in folders: ``.nwb``, ``.h5`` and ``.hdf5``, at any depth.
 
     Parameters
@@ -231,27 +231,41 @@ def hdf5_files(paths: Sequence[str | Path]) -> list[Path]:
     paths : sequence of str or pathlib.Path
         Files and folders. Files are taken whatever they are called. Folders that are symbolic links are not gone
         into, unless given.
+    unreadable : list of str
+        Takes folders that can't be searched, and why.
 
     Returns
     -------
     list of pathlib.Path
-        Each once, in the order given, those of a folder sorted.
+        Each once, in the order given, those of a folder sorted; of several symbolic links to one file, and the file
+        itself, the first. Whatever has such a name is among them, also what can't be opened, such as a symbolic link
+        to what is not there.
 
     Raises
     ------
     nwbflow.errors.LinkError
         If a path does not exist, or a folder has no such file.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             if not path.exists():
                 raise LinkError(f"{path}: there is no such file or folder; check the path", kind=ErrorKind.MISSING)
-            found[path] = None
+            found.setdefault(os.path.realpath(path), path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not inside:
+        before = len(unreadable)
+        inside = _inside(path, unreadable)
+        if not inside and len(unreadable) == before:
             names = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
             raise LinkError(f"{path} holds no file {names}; name the files themselves", kind=ErrorKind.MISSING)
-        found |= dict.fromkeys(inside)
-    return list(found)
+        for file in inside:
+            found.setdefault(os.path.realpath(file), file)
+    return list(found.values())
+
+
+def _inside(folder: Path, unreadable: list[str]) -> list[Path]:
+    def note(error: OSError) -> None:
+        unreadable.append(f"{error.filename} can't be searched: {error.strerror}")
+
+    found = [Path(at) / name for at, _, names in os.walk(folder, onerror=note) for name in names]
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)

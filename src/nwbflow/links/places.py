@@ -117,6 +117,29 @@ def find_file(recorded: str, kind: LinkKind, linking: str | Path, rules: Rules) 
     return _nowhere(recorded, tuple(tried), "does not exist", ErrorKind.MISSING)
 
 
+def taken_instead(place: Place, linking: str | Path) -> Path | None:
+    """Return the file of the working folder that HDF5 takes for an external link, where we take another; else ``None``.
+
+    HDF5 looks beside the name the linking file was opened by, in the working folder, and then beside the file that
+    this name, a symbolic link, leads to.
+
+    Parameters
+    ----------
+    place : Place
+        Where the link leads for us; something is there.
+    linking : str or pathlib.Path
+        The file that has the link, by the name it was opened by.
+    """
+    real = Path(os.path.realpath(linking)).parent
+    if real == Path(linking).absolute().parent:
+        return None
+    name = PurePosixPath(place.recorded).name if place.recorded.startswith("/") else place.recorded
+    if place.tried[-1] != real / name:
+        return None
+    here = Path.cwd() / name
+    return here if here.exists() and Path(os.path.realpath(here)) != place.path else None
+
+
 def prefixes(kind: LinkKind) -> tuple[str, ...]:
     """Return the folders that HDF5's environment variable puts in front of recorded names; usually none.
 
@@ -169,7 +192,8 @@ def _look_at(recorded: str, candidate: Path, tried: tuple[Path, ...], rules: Rul
     try:
         real = Path(os.path.realpath(candidate))
         if rules.root is not None and not real.is_relative_to(rules.root):
-            text = f"leads to {real}, outside of {rules.root}"
+            there = "lies" if str(real) == os.path.normpath(recorded) else f"leads to {real},"
+            text = f"{there} outside of {rules.root}"
             return _nowhere(recorded, tried, text, ErrorKind.REFUSED, by_policy=True)
         mode = real.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):

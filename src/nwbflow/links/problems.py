@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def misplaced(place: Place) -> str:
     return f"{place.recorded} {place.problem}"
 
 
-def way_out(place: Place, linking: str) -> str:
+def way_out(place: Place, linking: str, opened: str = "") -> str:
     """Return what to do about a recorded file name that leads nowhere.
 
     Parameters
@@ -81,7 +82,19 @@ def way_out(place: Place, linking: str) -> str:
         Where it leads.
     linking : str
         The file that has the link.
+    opened : str
+        The file that was asked for, if that is another one.
     """
+    opened = opened or linking
     if place.by_policy:
-        return f"If you trust {linking}, open it with links='allow': nwbflow.open({linking!r}, links='allow')"
-    return f"If it was moved: nwbflow links relocate {shlex.quote(place.recorded)} NEW {shlex.quote(linking)}"
+        return f"If you trust {opened}, open it with links='allow': nwbflow.open({opened!r}, links='allow')"
+    relocate = f"nwbflow links relocate {shlex.quote(place.recorded)} NEW {shlex.quote(linking)}"
+    if place.kind is ErrorKind.REFUSED:
+        return f"Only files on this machine's disks are read; lead it to one: {relocate}"
+    if place.kind is ErrorKind.MISSING and os.path.realpath(linking) != os.path.normpath(Path(linking).absolute()):
+        return (
+            f"{linking} is a symbolic link to {os.path.realpath(linking)}, and names count from there. To have them "
+            f"count from {Path(linking).absolute().parent} too, if you trust it: "
+            f"nwbflow.open({opened!r}, links='allow'). If it was moved: {relocate}"
+        )
+    return f"If it was moved: {relocate}"

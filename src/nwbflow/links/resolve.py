@@ -17,10 +17,9 @@ from nwbflow.errors import ErrorKind, LinkError
 from nwbflow.links.files import open_file
 from nwbflow.links.places import Rules, find_file
 from nwbflow.links.problems import BrokenLink, misplaced, way_out
+from nwbflow.links.steps import MOST_LINKS as MOST_LINKS  # noqa: PLC0414 - others take it from here
+from nwbflow.links.steps import Steps
 from nwbflow.model.links import LinkKind, Place
-
-MOST_LINKS = 16
-"""Links followed for one name, as in HDF5 (H5Pset_nlinks); more are a circle."""
 
 type Locking = bool | str | None
 """As in :class:`h5py.File`."""
@@ -110,6 +109,11 @@ class Files:
         """Take the file that was asked for; it stays the caller's to close."""
         self._main = OpenFile.of(file, name)
         return self._main
+
+    @property
+    def opened(self) -> str:
+        """What the file that was asked for was opened by; empty if none was."""
+        return "" if self._main is None else self._main.name
 
     def target(self, place: Place, mode: Literal["r", "r+"]) -> OpenFile:
         """Return the file at a place, opened if it was not, to stay open.
@@ -259,7 +263,7 @@ class Resolver:
         self.access: dict[Key, Any] = {}
         """Property lists of datasets that were opened with other ones than HDF5's default: it refuses a second kind."""
 
-    def walk(self, start: Spot, path: bytes, budget: list[int] | None = None) -> Found:
+    def walk(self, start: Spot, path: bytes, steps: Steps | None = None) -> Found:
         """Return what a path leads to.
 
         Parameters
@@ -268,20 +272,20 @@ class Resolver:
             A group; for paths that begin with ``/`` any object of the file.
         path : bytes
             Names, separated by ``/``.
-        budget : list of one int, optional
-            Links that may still be followed.
+        steps : Steps, optional
+            The links followed for it so far.
         """
-        budget = [MOST_LINKS] if budget is None else budget
+        steps = steps or Steps()
         at: Found = root_of(start.held) if path.startswith(b"/") else start
         for name in path.split(b"/"):
             if name in (b"", b"."):
                 continue
             if not isinstance(at, Spot) or not _is_group(at.id):
                 return at if isinstance(at, BrokenLink) else None
-            at = self.step(at, name, budget)
+            at = self.step(at, name, steps)
         return at
 
-    def step(self, group: Spot, name: bytes, budget: list[int] | None = None) -> Found:
+    def step(self, group: Spot, name: bytes, steps: Steps | None = None) -> Found:
         """Return what one name in a group leads to."""
         try:
             info = group.id.links.get_info(name)
@@ -293,22 +297,22 @@ class Resolver:
             access = self.access.get((group.held.identity, int(info.u)))
             found = h5o.open(group.id, name) if access is None else h5d.open(group.id, name, access)
             return Spot(group.held, found, int(info.u))
-        budget = [MOST_LINKS] if budget is None else budget
-        budget[0] -= 1
+        steps = steps or Steps()
+        steps.left -= 1
         link = _Link(group, name)
         if info.type == h5l.TYPE_SOFT:
-            return self._soft(link, group.id.links.get_val(name), budget)
+            return self._soft(link, group.id.links.get_val(name), steps)
         if info.type == h5l.TYPE_EXTERNAL:
             recorded, path = group.id.links.get_val(name)
-            return self._external(link, os.fsdecode(recorded), path, budget)
+            return self._external(link, os.fsdecode(recorded), path, steps)
         reason = f"it is of a type ({info.type}) that HDF5 itself does not know"
         return link.broken(LinkKind.SOFT, "what it says", reason, ErrorKind.REFUSED)
 
-    def _soft(self, link: _Link, path: bytes, budget: list[int]) -> Found:
+    def _soft(self, link: _Link, path: bytes, steps: Steps) -> Found:
         target = _text(path)
-        if budget[0] < 0:
+        if steps.left < 0:
             return link.broken(LinkKind.SOFT, target, _CIRCLE, ErrorKind.CYCLE)
-        found = self.walk(link.group, path, budget)
+        found = self.walk(link.group, path, steps)
         if isinstance(found, Spot):
             return found
         if found is None:
@@ -316,9 +320,9 @@ class Resolver:
             return link.broken(LinkKind.SOFT, target, reason, ErrorKind.MISSING)
         return link.inherits(LinkKind.SOFT, target, found)
 
-    def _external(self, link: _Link, recorded: str, path: bytes, budget: list[int]) -> Found:
+    def _external(self, link: _Link, recorded: str, path: bytes, steps: Steps) -> Found:
         target = f"{recorded}:{_text(path)}"
-        if budget[0] < 0:
+        if steps.left < 0:
             return link.broken(LinkKind.EXTERNAL, target, _CIRCLE, ErrorKind.CYCLE)
         held = link.group.held
         place = find_file(recorded, LinkKind.EXTERNAL, held.name, self._files.rules)
@@ -329,13 +333,14 @@ class Resolver:
                 misplaced(place),
                 place.kind or ErrorKind.MISSING,
                 tried=place.tried,
-                out=way_out(place, held.name),
+                out=way_out(place, held.name, self._files.opened),
             )
+        steps.crossed.append((place, held.name))
         try:
             other = self._files.target(place, held.mode)
         except LinkError as error:
             return link.broken(LinkKind.EXTERNAL, target, str(error), error.kind)
-        found = self.walk(root_of(other), path, budget)
+        found = self.walk(root_of(other), path, steps)
         if isinstance(found, Spot):
             return found
         if found is None:

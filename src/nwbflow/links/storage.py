@@ -18,10 +18,12 @@ from typing import Any
 from h5py import h5d, h5i, h5p, h5s
 
 from nwbflow.errors import ErrorKind, LinkError
+from nwbflow.links.fitting import type_misfit
 from nwbflow.links.names import SAME_FILE, unescaped
-from nwbflow.links.places import ORIGIN, PREFIX_VARIABLES, find_file, folders, prefixes
+from nwbflow.links.places import ORIGIN, PREFIX_VARIABLES, find_file, folders, prefixes, taken_instead
 from nwbflow.links.problems import BrokenLink, misplaced, way_out
 from nwbflow.links.resolve import Files, OpenFile, Resolver, Spot, name_of, root_of
+from nwbflow.links.steps import Steps
 from nwbflow.model.links import LinkKind, Place, Policy
 
 type Mapping = tuple[str, Any, Any]
@@ -180,12 +182,15 @@ class _Case:
         place = find_file(recorded, self._kind, self._held.name, self._files.rules)
         if place.path is None:
             kind = place.kind or ErrorKind.MISSING
-            raise self._stop(recorded, misplaced(place), kind, tried=place.tried, out=way_out(place, self._held.name))
+            raise self._stop(recorded, misplaced(place), kind, tried=place.tried, out=self._way_out(place))
         if not os.access(place.path, os.R_OK):
             raise self._stop(recorded, f"{place.path} may not be read by this user", ErrorKind.PERMISSION)
         if not recorded.startswith("/"):
             self._bases.add(self._folders[len(place.tried) - 1])
         return place
+
+    def _way_out(self, place: Place) -> str:
+        return way_out(place, self._held.name, self._files.opened)
 
     def _prefix(self) -> str:
         """Return the folder HDF5 has to be told; it would look for raw files in the working folder."""
@@ -212,7 +217,7 @@ class _Case:
             if any("%b" in name.replace("%%", "") for name in (file, dataset)):
                 if self._files.rules.policy is not Policy.ALLOW:
                     text = f"{file}:{dataset} stands for any number of files (%b), which can't be checked"
-                    out = f"If you trust {self._held.name}, open it with links='allow'"
+                    out = f"If you trust {self._files.opened or self._held.name}, open it with links='allow'"
                     raise self._stop(f"{file}:{dataset}", text, ErrorKind.REFUSED, out=out)
                 continue
             spaces = self._created.get_virtual_vspace(index), self._created.get_virtual_srcspace(index)
@@ -237,7 +242,8 @@ class _Case:
             yield held
 
     def _source(self, target: str, held: OpenFile, dataset: str, there: Any, here: Any) -> None:
-        found = self._resolver.walk(root_of(held), dataset.encode("utf-8", "surrogateescape"))
+        steps = Steps()
+        found = self._resolver.walk(root_of(held), dataset.encode("utf-8", "surrogateescape"), steps)
         if isinstance(found, BrokenLink):
             raise self._stop(target, f"on the way, {found}", found.error)
         if found is None:
@@ -245,13 +251,34 @@ class _Case:
             raise self._stop(target, f"there is no {dataset} in {held.name}", ErrorKind.MISSING, out=out)
         if h5i.get_type(found.id) != h5i.DATASET:
             raise self._stop(target, f"{dataset} in {held.name} is no dataset", ErrorKind.SHAPE)
-        if found.held is not held and self._files.rules.policy is not Policy.ALLOW and prefixes(LinkKind.EXTERNAL):
-            variable = PREFIX_VARIABLES[LinkKind.EXTERNAL]
-            raise self._stop(target, f"{variable} would send HDF5 elsewhere on the way", ErrorKind.REFUSED)
+        self._crossings(target, steps)
         self._inner(target, found)
         misfit = shape_misfit(found.id.shape, there, here)
         if misfit:
             raise self._stop(target, f"{dataset} in {held.name} {misfit}", ErrorKind.SHAPE)
+        misfit = type_misfit(found.id.dtype, self._spot.id.dtype)
+        if misfit:
+            raise self._stop(target, f"{dataset} in {held.name} {misfit}", ErrorKind.DTYPE)
+
+    def _crossings(self, target: str, steps: Steps) -> None:
+        """Refuse a source behind an external link, which HDF5 follows in its own way, unless that ends where ours does.
+
+        It looks beside the name the source file was opened by, which may be a symbolic link, and in the working
+        folder. So only who trusts the file gets there.
+        """
+        if not steps.crossed:
+            return
+        if self._files.rules.policy is not Policy.ALLOW:
+            place, linking = steps.crossed[0]
+            text = f"on the way is an external link of {linking} to {place.recorded}, which HDF5 would follow unchecked"
+            opened = self._files.opened or self._held.name
+            out = f"If you trust {opened}, open it with links='allow': nwbflow.open({opened!r}, links='allow')"
+            raise self._stop(target, text, ErrorKind.REFUSED, out=out)
+        for place, linking in steps.crossed:
+            other = taken_instead(place, linking)
+            if other is not None:
+                text = f"on the way HDF5 would take {other} of the working folder for {place.path}"
+                raise self._stop(target, text, ErrorKind.REFUSED, out=f"Start in another folder than {Path.cwd()}")
 
     def _inner(self, target: str, source: Spot) -> None:
         """Refuse a source that has its elements elsewhere, where they must not or can't be read."""

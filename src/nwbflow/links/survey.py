@@ -122,9 +122,20 @@ class Survey:
         self._files.close()
         self.file.close()
 
-    def links(self) -> Iterator[Seen]:
-        """Give every link, virtual and raw dataset. Files that one led to are closed when the next is asked for."""
-        for member in walk(self.file, self.problems):
+    @property
+    def rules(self) -> Rules:
+        """What may be opened."""
+        return self._files.rules
+
+    def links(self, start: h5py.Group | None = None) -> Iterator[Seen]:
+        """Give every link, virtual and raw dataset. Files that one led to are closed when the next is asked for.
+
+        Parameters
+        ----------
+        start : h5py.Group, optional
+            A group of the file: only what is in it, by paths from there.
+        """
+        for member in walk(self.file if start is None else start, self.problems):
             look = self._look(member)
             if look is None:
                 continue
@@ -193,13 +204,27 @@ class Survey:
         nwbflow.errors.LinkError
             If it can't be found or read.
         """
+        return self.at(self.file_of(part, kind, linking), part.path)
+
+    def file_of(self, part: Part, kind: LinkKind, linking: OpenFile | None = None) -> OpenFile:
+        """Return the file that a part of an external link or virtual dataset leads to.
+
+        Raises
+        ------
+        nwbflow.errors.LinkError
+            If it can't be found or opened.
+        """
         held = linking or self.main
-        if part.file:
-            place = self.place(part, kind, held.name)
-            if place.path is None:
-                raise LinkError(misplaced(place), kind=place.kind or ErrorKind.MISSING)
-            held = self._files.target(place, "r")
-        return self.at(held, part.path)
+        if not part.file:
+            return held
+        place = self.place(part, kind, held.name)
+        if place.path is None:
+            raise LinkError(misplaced(place), kind=place.kind or ErrorKind.MISSING)
+        return self._files.target(place, "r")
+
+    def step(self, group: Spot, name: bytes) -> Found:
+        """Return what a name in a group leads to."""
+        return self._resolver.step(group, name)
 
     def at(self, held: OpenFile, path: str) -> Spot:
         """Return what is at a path of a file.

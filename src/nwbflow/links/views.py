@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Never, Protocol
 
 import h5py
+import numpy as np
 
 from nwbflow.links.chain import Chain
 from nwbflow.links.problems import BrokenLink
@@ -106,6 +107,56 @@ class _Names:
         if recorder is not None:
             recorder.groups[self.held.name, self.name] = (self, names)  # type: ignore[assignment]
         return iter(names)
+
+    def require_group(self, name: Any) -> Any:
+        """Return a group, made if there is none.
+
+        Parameters
+        ----------
+        name
+            As in :meth:`h5py.Group.require_group`.
+
+        Raises
+        ------
+        nwbflow.errors.LinkError
+            If there is a link that can't be followed.
+        """
+        self._refuse_broken(name)
+        return super().require_group(name)  # type: ignore[misc]
+
+    def require_dataset(
+        self, name: Any, shape: Any, dtype: Any, exact: bool = False, maxshape: Any = None, **options: Any
+    ) -> Any:
+        """Return a dataset, made if there is none; one that is there is not opened a second time, past all checks.
+
+        Parameters
+        ----------
+        name, shape, dtype, exact, maxshape, options
+            As in :meth:`h5py.Group.require_dataset`.
+
+        Raises
+        ------
+        nwbflow.errors.LinkError
+            If there is a link that can't be followed.
+        TypeError
+            If what is there is something else.
+        """
+        self._refuse_broken(name)
+        found = self._found(name)
+        if found is None:
+            return self.create_dataset(name, shape, dtype, maxshape=maxshape, **options)  # type: ignore[attr-defined]
+        if not isinstance(found, h5py.Dataset):
+            raise TypeError(f"{name!r} is a {type(found).__name__} already")
+        wanted = (shape,) if isinstance(shape, int) else tuple(shape)
+        fits = found.shape == wanted if maxshape is None else found.maxshape == maxshape
+        if not fits or not (found.dtype == dtype if exact else np.can_cast(dtype, found.dtype)):
+            raise TypeError(f"{name!r} is there already, with shape {found.shape} and type {found.dtype}")
+        return found
+
+    def _refuse_broken(self, name: Any) -> None:
+        found = self._found(name)
+        if isinstance(found, BrokenLink):
+            raise found.as_error()
 
     def _found(self, name: Any) -> Any:
         if not isinstance(name, str | bytes):

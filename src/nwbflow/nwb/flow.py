@@ -22,6 +22,7 @@ from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers, re
 from nwbflow.nwb.fill import Passage
 from nwbflow.nwb.guests import guests
 from nwbflow.nwb.keeping import Keeper
+from nwbflow.nwb.losses import lost_in
 from nwbflow.nwb.mending import Lost, Mender
 from nwbflow.nwb.reading import Reading
 from nwbflow.nwb.reservations import reserved
@@ -207,8 +208,8 @@ class Flow:
                 return
             options = self._session.options(tuple(kwargs.get("expandable", EXPANDABLE)))
             circumstances = self._circumstances(passage, kwargs.get("export_source"), kwargs.get("link_data", True))
-            keeper = Keeper(circumstances, getattr(self._exported, "_lost", ()))
             with ExitStack() as stack:
+                keeper = Keeper(circumstances, stack.enter_context(lost_in(self._exported)))
                 broken = stack.enter_context(keeper.taken_out(builder, self._file))
                 settled = settle(builder, circumstances)
                 ties = settled.ties
@@ -218,7 +219,7 @@ class Flow:
                 storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
                 with reserved(builder, self.manager, storages) as reservations:
                     super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]
-            keeper.put_back(broken, self._file)
+                keeper.put_back(broken, self._file)
             make(ties, self._file)
             for tie in ties:
                 self._written_builders.set_written(tie.builder)

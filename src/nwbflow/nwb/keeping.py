@@ -141,7 +141,7 @@ class Keeper:
             group[name] = link
         elif lost.barred is not None:
             self._dataset(group, name, lost, lost.barred)
-        elif lost.problem.error is ErrorKind.CYCLE and lost.problem.target in group.file:
+        elif lost.problem.error in (ErrorKind.CYCLE, ErrorKind.EXISTS) and lost.problem.target in group.file:
             group[name] = group.file[lost.problem.target]
 
     def _dataset(self, group: h5py.Group, name: str, lost: Lost, barred: BarredDataset) -> None:

@@ -19,13 +19,16 @@ import h5py
 import numpy as np
 from hdmf.backends.warnings import BrokenLinkWarning
 from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder, LinkBuilder, ObjectMapper, ReferenceBuilder
+from hdmf.spec import DatasetSpec
 from hdmf.utils import check_type, get_docval
 
+from nwbflow.errors import ErrorKind
 from nwbflow.links.guard import Guard, of_link
 from nwbflow.links.problems import BrokenLink
 from nwbflow.links.views import BarredDataset, GuardedDataset, GuardedGroup, Recorder
 from nwbflow.nwb.broken import BrokenData, Fitting
 from nwbflow.nwb.candidates import HDMF_TYPES
+from nwbflow.nwb.seconds import Seconds, second_name
 
 ObjectMapper.no_convert(GuardedDataset)
 
@@ -82,6 +85,7 @@ class Mender:
         self._guard = guard
         self._groups = {(str(Path(file).absolute()), path): found for (file, path), found in recorder.groups.items()}
         self._seen: set[int] = set()
+        self._guests: set[int] = set()
         self._later: list[Callable[[], None]] = []
         self.lost: list[Lost] = []
 
@@ -114,7 +118,8 @@ class Mender:
             spec, owner = self._spec(namespace, name), builder
         found = self._groups.get((str(builder.source), path))
         if found is not None:
-            self._names(_Case(builder, spec, owner, self._manager), *found)
+            case = _Case(builder, spec, owner, self._manager)
+            self._names(case, *found)
         for child in [*builder.groups.values(), *(link.builder for link in builder.links.values())]:
             if isinstance(child, GroupBuilder):
                 inner = spec.get_group(child.name) if spec is not None else None
@@ -131,17 +136,45 @@ class Mender:
         for held in (builder.groups, builder.datasets):
             for name in [name for name in held if name not in names]:  # a hard link under another one's name
                 del held[name], builder.obj_type[name]
-        for link in builder.links.values():
-            self._target(link, group)
+        seconds = Seconds(self._manager, case.spec, builder, self._guests)
+        for held in (builder.groups, builder.links):
+            for name, child in list(held.items()):
+                self._leave_out_second(seconds, group, name, child)
+        for name, link in list(builder.links.items()):
+            if case.is_dataset(name) and isinstance(link.builder, GroupBuilder):
+                self._not_data(case, group, name)
+            else:
+                self._target(link, group)
+        lost = {lost.name for lost in self.lost if lost.group is group}
+        names = tuple(name for name in names if name not in lost)
         for name in sorted(names, key=lambda name: (name.endswith("_index"), len(name))):
             child = builder.datasets.get(name)
             if child is not None and isinstance(child.data, BarredDataset):
                 self._lose(group, name, child.data.problem)
                 self._later.append(partial(case.bar, name, child, child.data))
             elif name not in builder.groups and name not in builder.datasets and name not in builder.links:
-                self._put_in(case, group, name)
+                self._put_in(case, seconds, group, name)
 
-    def _put_in(self, case: _Case, group: GuardedGroup, name: str) -> None:
+    def _leave_out_second(self, seconds: Seconds, group: GuardedGroup, name: str, child: Any) -> bool:
+        """Take out of the tree, and keep as lost, what is another's second name; return whether it is."""
+        reason = seconds.reason(name, child)
+        if not reason:
+            return False
+        seconds.take_out(name)
+        self._lose(group, name, second_name(group, name, child, reason))
+        return True
+
+    def _not_data(self, case: _Case, group: GuardedGroup, name: str) -> None:
+        """Have a link to a group, where the schema wants a dataset, raise an error when data are asked for."""
+        builder = case.builder
+        problem = second_name(
+            group, name, builder.links[name], "that is a group, and this is a place for data", ErrorKind.SHAPE
+        )
+        del builder.links[name], builder.obj_type[name]
+        self._lose(group, name, problem)
+        self._later.append(partial(case.put, name, problem, str(group.name), self._written))
+
+    def _put_in(self, case: _Case, seconds: Seconds, group: GuardedGroup, name: str) -> None:
         builder = case.builder
         found = self._guard.look_up(group, group._e(name))
         if isinstance(found, BrokenLink):
@@ -154,7 +187,13 @@ class Mender:
             return
         link = LinkBuilder(builder=target, name=name, source=builder.source)
         link.location = group.name
+        if self._leave_out_second(seconds, group, name, link):
+            return
         self._written(link)
+        if case.is_dataset(name) and isinstance(target, GroupBuilder):
+            builder.set_link(link)
+            self._not_data(case, group, name)
+            return
         self._target(link, group)
         builder.set_link(link)
 
@@ -243,6 +282,10 @@ class _Case:
             return tuple(get_docval(self.manager.get_cls(self.owner).__init__))
         except (KeyError, ValueError, TypeError, RecursionError):  # none there, and HDMF can't make one
             return ()
+
+    def is_dataset(self, name: str) -> bool:
+        """Return whether the schema wants a dataset of this name."""
+        return self.spec is not None and isinstance(self.spec.get_dataset(name), DatasetSpec)  # or a link's
 
     def bar(self, name: str, child: DatasetBuilder, barred: BarredDataset) -> None:
         """Have a dataset of this file that must not be read raise its error."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from hdmf.build import ConstructError
 from pynwb import NWBFile
 
-from nwbflow.errors import ErrorKind, LinkError
+from nwbflow.errors import ErrorKind, LinkError, NwbflowError
 from nwbflow.links.files import open_file
 from nwbflow.links.problems import BrokenLink
 from nwbflow.nwb.io import NWBHDF5IO
@@ -65,9 +64,12 @@ def open(path: str | Path, *, links: str = "contained", verify_links: bool = Fal
         The file.
     links : {"contained", "allow", "deny"}
         Which other files may be opened: those in the file's folder (symbolic links resolved) and below it; any, also
-        where HDF5's environment variables send it; or none. Pass ``"allow"`` for files you trust.
+        beside a symbolic link that `path` is and where HDF5's environment variables send it; or none. Pass
+        ``"allow"`` for files you trust.
     verify_links : bool
-        Whether what links lead to is compared with what was recorded when nwbflow made them.
+        Whether what links lead to is compared with what was recorded when nwbflow made them: data by their shape,
+        type, attributes and content (a sample of it where it is large); of linked containers, only that they are
+        there; links that lead nowhere are warned of, as without.
 
     Returns
     -------
@@ -90,24 +92,48 @@ def open(path: str | Path, *, links: str = "contained", verify_links: bool = Fal
             kind=ErrorKind.NOT_HDF5,
         )
     file.close()
-    io = NWBHDF5IO(os.path.realpath(path), "r", links=links, verify_links=verify_links)
+    # a symbolic link is not resolved: with links="allow" names count from beside it too, as for HDF5
+    name = str(Path(path).absolute())
     try:
-        return OpenedNWB(_read(io, path), io)
+        io = NWBHDF5IO(name, "r", links=links, verify_links=verify_links)
+    except _READING as error:
+        raise _unreadable(error, path, ()) from error
+    try:
+        return OpenedNWB(io.read(), io)
+    except _READING as error:
+        io.close()
+        raise _unreadable(error, path, io.broken_links) from error
     except BaseException:
         io.close()
         raise
 
 
-def _read(io: NWBHDF5IO, path: str | Path) -> Any:
-    try:
-        return io.read()
-    except ConstructError as error:
-        if not io.broken_links:
-            raise
-        listed = "\n    ".join(map(str, io.broken_links))
-        raise LinkError(
-            f"{path} can't be read, since something it needs is out of reach:\n    {listed}",
-            kind=io.broken_links[0].error,
-        ) from error
-    except RecursionError as error:
-        raise LinkError(f"{path} has containers inside each other without end", kind=ErrorKind.CYCLE) from error
+def _unreadable(error: Exception, path: str | Path, broken: tuple[BrokenLink, ...]) -> Exception:
+    """Return the error to raise for one of HDMF's or h5py's."""
+    if isinstance(error, NwbflowError):
+        return error
+    if isinstance(error, RecursionError):
+        return LinkError(f"{path} has containers inside each other without end", kind=ErrorKind.CYCLE)
+    if broken:
+        listed = "\n    ".join(map(str, broken))
+        text = f"{path} can't be read, since something it needs is out of reach:\n    {listed}"
+        return LinkError(text, kind=broken[0].error)
+    not_built = isinstance(error, ConstructError)
+    if not_built:  # NWB's rules are broken, which is PyNWB's to say
+        return error
+    why = f"{path} can't be read: {{}}. {_LOOK} {shlex.quote(str(path))}"
+    plain = str(error).strip("'\"")
+    if any(text in plain for text in _DELETED):
+        text = f"an object reference in it leads to what is not there any more (HDF5: {plain})"
+        return LinkError(why.format(text), kind=ErrorKind.MISSING)
+    text = f"it is damaged, or not made as NWB files are ({type(error).__name__}: {plain})"
+    return LinkError(why.format(text), kind=ErrorKind.MISMATCH)
+
+
+_READING = (ConstructError, KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError, OSError)
+"""What HDMF and h5py raise where a file is not as they expect."""
+
+_DELETED = ("by token", "Invalid HDF5 object reference", "dereference")
+"""What h5py says of references to objects that were deleted."""
+
+_LOOK = "Find what is wrong: pynwb-validate"

@@ -235,8 +235,9 @@ class _Findings:
 
 def _again(target: Target, name: str) -> Target:
     """Return what a target is now, that it is going to be linked; it may have changed since it was given."""
-    with target.opened():
-        now = target_of((target.file, target.name) if target.dataset is None else target.dataset)
+    with target.opened():  # says so if it was closed, or is another one by now
+        pass
+    now = target_of((target.file, target.name) if target.dataset is None else target.dataset)
     if (now.shape, now.dtype) != (target.shape, target.dtype):
         raise LinkError(
             f"{name}: {target} was {target.shape} {target.dtype} when it was given, and is {now.shape} {now.dtype} "

@@ -56,7 +56,7 @@ def edited_copy(
     path : str or pathlib.Path
         The file. A symbolic link is followed: what it points to is replaced.
     out : str or pathlib.Path, optional
-        Put the changed copy there, where nothing is yet, and leave the file alone.
+        Put the changed copy there, where nothing is yet, with the file's permissions, and leave the file alone.
     extra_bytes : int
         What the changes will take on the disk, in bytes.
     verify : callable, optional
@@ -91,6 +91,8 @@ def edited_copy(
             if out is None:
                 _give_owner(partial, before)
             file.publish()
+            if out is not None:
+                target.chmod(_kept(before.st_mode))
         except BaseException:
             if not file.published:
                 partial.unlink(missing_ok=True)
@@ -101,7 +103,7 @@ def edited_copy(
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file to a new one, sharing blocks where the file system can; holes stay holes.
+    """Copy a file to a new one with the same permissions, sharing blocks where the file system can; holes stay holes.
 
     Parameters
     ----------
@@ -116,10 +118,12 @@ def copy_file(source: Path, target: Path) -> None:
     with translated(str(target), f"copying {source}"):
         reading = os.open(source, os.O_RDONLY)
         try:
-            writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            mode = os.fstat(reading).st_mode
+            writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, _private(mode))
             try:
                 if not _cloned(reading, writing):
                     _copy(reading, writing)
+                os.fchmod(writing, _kept(mode))
             finally:
                 os.close(writing)
         finally:
@@ -150,6 +154,16 @@ def refuse_full(folder: Path, needed: int, what: str) -> None:
             f"{what} takes {needed} bytes, and {folder} has {free} left; make room, or choose another disk",
             kind=ErrorKind.NO_SPACE,
         )
+
+
+def _private(mode: int) -> int:
+    """Return the permissions of a copy that is being made: its owner's, and of others none that they lack."""
+    return 0o600 | (mode & 0o666)
+
+
+def _kept(mode: int) -> int:
+    """Return the permissions of a finished copy; whoever made it can read it."""
+    return 0o400 | (stat.S_IMODE(mode) & 0o777)
 
 
 def _checked(path: str | Path, *, overwrite: bool) -> Path:
@@ -209,7 +223,8 @@ def _clear(partial: Path) -> None:
 def _copied(original: int, partial: Path, target: Path, name: str, extra_bytes: int) -> StagedFile:
     """Make the copy and open it; nothing is left if that fails."""
     with translated(str(partial), "copying the file"):
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        mode = _private(os.fstat(original).st_mode)
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
     try:
         try:
             with contextlib.suppress(OSError):

@@ -16,16 +16,12 @@ from nwbflow.links.survey import Part, Seen, Survey
 from nwbflow.model.links import LinkKind
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.replace import copy_file, edited_copy, refuse_full
+from nwbflow.tools.links.fit import difference
 from nwbflow.tools.links.renaming import names_in, settled, verify_names
-from nwbflow.tools.links.reports import BundleReport
+from nwbflow.tools.links.reports import RAW_NOTE, BundleReport
 from nwbflow.tools.links.rewrite import Renaming, rename
 
 _ROOM = 2**20
-_RAW_NOTE = (
-    "raw files are recorded by relative names: nwbflow finds them from any folder, other programs only if started in "
-    "this one, or with HDF5_EXTFILE_PREFIX='${ORIGIN}' in their environment. After unpacking, 'nwbflow links absolute' "
-    "mends that; or bundle into one file"
-)
 
 
 @dataclass(slots=True)
@@ -44,6 +40,8 @@ class _Plan:
         For the report.
     wrong : list of str
         Why it can't be done.
+    force : bool
+        Whether what is not what was linked is bundled all the same.
     """
 
     names: dict[Path, str] = field(default_factory=dict)
@@ -51,6 +49,7 @@ class _Plan:
     hdf5: dict[Path, list[Renaming]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    force: bool = False
 
     def add(self, path: Path) -> str:
         """Return the name that a file has in the folder."""
@@ -63,7 +62,7 @@ class _Plan:
         return self.names[real]
 
 
-def bundle(path: str | Path, folder: str | Path, *, dry_run: bool = False) -> BundleReport:
+def bundle(path: str | Path, folder: str | Path, *, dry_run: bool = False, force: bool = False) -> BundleReport:
     """Copy a file and everything it links to into a new folder, with relative names.
 
     Linked HDF5 files are copied whole, with everything they link to themselves, and so are raw files. The originals
@@ -77,6 +76,8 @@ def bundle(path: str | Path, folder: str | Path, *, dry_run: bool = False) -> Bu
         The folder to make; it appears in one step when everything is in it.
     dry_run : bool
         Only look whether all is there, and how much that is.
+    force : bool
+        Bundle also what is not what was linked, as it is now.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def bundle(path: str | Path, folder: str | Path, *, dry_run: bool = False) -> Bu
     Raises
     ------
     nwbflow.errors.LinkError
-        If something the file links to is missing or unreadable; all that is wrong is listed.
+        If something the file links to is missing, unreadable or not what was linked; all that is wrong is listed.
     nwbflow.errors.TargetError
         If something is at `folder`, or it can't be made.
     nwbflow.errors.StorageError
@@ -96,7 +97,7 @@ def bundle(path: str | Path, folder: str | Path, *, dry_run: bool = False) -> Bu
     """
     path, folder = Path(path), Path(folder).absolute()
     _check_folder(folder)
-    plan = _planned(path)
+    plan = _planned(path, force=force)
     if plan.wrong:
         listed = "\n    ".join(dict.fromkeys(plan.wrong))
         raise LinkError(f"{path}: not bundled, since\n    {listed}", kind=ErrorKind.REFUSED)
@@ -117,8 +118,8 @@ def _check_folder(folder: Path) -> None:
         raise TargetError(f"{folder.parent} is read-only for you; choose another folder", kind=ErrorKind.PERMISSION)
 
 
-def _planned(path: Path) -> _Plan:
-    plan = _Plan()
+def _planned(path: Path, *, force: bool) -> _Plan:
+    plan = _Plan(force=force)
     plan.add(path)
     main = next(iter(plan.names))
     waiting = [main]
@@ -148,11 +149,16 @@ def _look_at(plan: _Plan, real: Path, complaints: list[str]) -> list[Path]:
                     raw = True
                 else:
                     found.append(Path(os.path.realpath(target)))
+            changed = "" if plan.force else difference(seen, survey, "bundle")
+            if changed:
+                complaints.append(f"{survey.path}:{seen.member.path}: {changed}")
             if any(old != new for old, new in names.items()):
+                if seen.note:  # it would have to be written anew
+                    plan.wrong.append(f"{survey.path}:{seen.member.path}: {seen.note}")
                 plan.hdf5[real].append(Renaming(path=seen.member.path, kind=seen.kind, names=names))
         complaints += [f"{survey.path}:{problem}" for problem in survey.problems]
-    if raw and _RAW_NOTE not in plan.notes:
-        plan.notes.append(_RAW_NOTE)
+    if raw and RAW_NOTE not in plan.notes:
+        plan.notes.append(RAW_NOTE)
     return found
 
 

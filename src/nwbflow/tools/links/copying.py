@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -171,8 +172,11 @@ def _reading(dataset: h5py.Dataset) -> Iterator[None]:
     """Tell a source that can't be read from a disk that can't be written."""
     try:
         yield
+        os.close(os.open(os.devnull, os.O_RDONLY))  # sources that HDF5 could not open for want of handles are no error
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise LinkError(f"{dataset.file.filename}:{dataset.name} can't be read: {error}", kind=ErrorKind.IO) from error
+        out = "; let more files be open at once: ulimit -n 65536" if "Too many open files" in str(error) else ""
+        text = f"{dataset.file.filename}:{dataset.name} can't be read: {error}{out}"
+        raise LinkError(text, kind=ErrorKind.IO) from error
 
 
 def _stored(dataset: h5py.Dataset) -> Iterator[tuple[Shape, Encoded]]:

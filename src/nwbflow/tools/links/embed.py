@@ -14,7 +14,7 @@ from nwbflow.sinks.replace import edited_copy
 from nwbflow.tools.links.embed_plan import EmbedPlan, plan_embedding
 from nwbflow.tools.links.embed_run import Embedding
 from nwbflow.tools.links.renaming import names_in, verify_names
-from nwbflow.tools.links.reports import EmbedReport
+from nwbflow.tools.links.reports import EmbedReport, names_note
 
 _OBJECT_BYTES = 4096  # of metadata, generously
 
@@ -59,8 +59,8 @@ def embed(
     Raises
     ------
     nwbflow.errors.LinkError
-        A target is missing, unreadable or not what was linked, or refers to something outside; all that is wrong is
-        listed, and nothing was changed.
+        A target is missing, unreadable or not what was linked, or refers to something outside, or a pattern matches
+        nothing; all that is wrong is listed, and nothing was changed.
     nwbflow.errors.TargetError
         If the file can't be replaced, or something is at `out`.
     nwbflow.errors.StorageError
@@ -75,9 +75,12 @@ def embed(
         listed = "\n    ".join(dict.fromkeys(wrong))
         raise LinkError(f"{path}: nothing was embedded, since\n    {listed}", kind=ErrorKind.REFUSED)
     written = not dry_run and (bool(plan.nodes) or out is not None)
+    notes = tuple(names_note(path)) if plan.nodes and out is None else ()
     if written:
         _carry_out(path, plan, out, stamp)
-    return EmbedReport(path=path if out is None else Path(out), embedded=tuple(plan.embedded), written=written)
+    return EmbedReport(
+        path=path if out is None else Path(out), embedded=tuple(plan.embedded), written=written, notes=notes
+    )
 
 
 def _carry_out(path: Path, plan: EmbedPlan, out: str | Path | None, stamp: tuple[int, ...]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,12 +12,13 @@ import numpy as np
 from h5py import h5d, h5i, h5o
 
 from nwbflow.errors import LinkError, NwbflowError
-from nwbflow.links.check import Comparison
 from nwbflow.links.problems import BrokenLink
 from nwbflow.links.resolve import Found, Spot, name_of
 from nwbflow.links.survey import LinkType, Seen, Survey
 from nwbflow.links.walk import walk
 from nwbflow.model.links import LinkKind
+from nwbflow.tools.links.choosing import Chosen
+from nwbflow.tools.links.fit import difference
 from nwbflow.tools.links.references import Holder, address_of, holders_of, references, target_of
 from nwbflow.tools.links.reports import Embedded
 
@@ -118,9 +118,10 @@ def plan_embedding(survey: Survey, only: Sequence[str], wrong: list[str], *, for
         Whether targets that are not what was linked are embedded all the same.
     """
     planner = _Planner(survey, wrong)
+    chosen = Chosen(only)
     for seen in survey.links():
         path = seen.member.path
-        if seen.kind is LinkKind.SOFT or (only and not any(fnmatch.fnmatchcase(path, p) for p in only)):
+        if seen.kind is LinkKind.SOFT or not chosen(path):
             continue
         place = None if seen.end is None else (seen.end.held.name, name_of(seen.end.held, seen.end.id))
         trouble = _trouble(seen, survey, force=force)
@@ -129,6 +130,7 @@ def plan_embedding(survey: Survey, only: Sequence[str], wrong: list[str], *, for
         else:
             planner.add(seen, survey.again(*place))  # comparing may have closed it
     wrong += survey.problems
+    wrong += chosen.missed()
     planner.finish()
     return planner.plan
 
@@ -136,19 +138,9 @@ def plan_embedding(survey: Survey, only: Sequence[str], wrong: list[str], *, for
 def _trouble(seen: Seen, survey: Survey, *, force: bool) -> str:
     if seen.problem is not None:
         return str(seen.problem)
-    if force:
-        return ""
-    if seen.note:
+    if seen.note and seen.kind is LinkKind.EXTERNAL:  # those of the group's other links stay in it
         return seen.note
-    if seen.record is None:
-        return ""
-    comparison = Comparison(full=False)
-    try:
-        comparison.run(seen, seen.record, survey)
-    except LinkError as error:
-        return str(error)
-    text = "; ".join(comparison.differences)
-    return f"it is not what was linked: {text}; pass force=True to embed it as it is now" if text else ""
+    return "" if force else difference(seen, survey, "embed")
 
 
 class _Planner:
@@ -270,7 +262,8 @@ class _Planner:
             else:
                 wrong[
                     f"{reference.holder} refers to {reference.leads_to}, which is not embedded with it, and which this "
-                    "file doesn't have (no object of its object_id)"
+                    "file doesn't have (no object of its object_id); link that too, or bundle instead: nwbflow links "
+                    "bundle FILE FOLDER"
                 ] = None
         self._wrong += wrong
         self._survey.let_go()

@@ -68,8 +68,12 @@ class Embedding:
             if isinstance(parent.get(_name(path), getlink=True), h5py.ExternalLink):
                 del parent[_name(path)]
                 drop_record(parent, _name(path))
+        before = ""
         for node in self._plan.nodes:
             if node.kind in ("group", "dataset", "mapped", "type"):
+                if node.file != before:  # of many files, not all can be open
+                    survey.let_go()
+                before = node.file
                 self._object(node, file, survey)
         for node in self._plan.nodes:
             if node.kind in ("soft", "hard"):
@@ -77,6 +81,7 @@ class Embedding:
                     h5py.SoftLink(node.to) if node.kind == "soft" else file[node.to]
                 )
         for node in self._referring:
+            survey.let_go()
             self._lead(node, file, survey)
 
     def verify(self, file: h5py.File) -> None:
@@ -125,6 +130,7 @@ class Embedding:
             elif node.kind == "mapped":
                 source = survey.dataset(spot)
                 made = self._plain(node, survey, parent, name, source.id.get_type().copy())
+                source = survey.dataset(survey.again(node.file, node.name))  # that may have closed it
             else:
                 made = self._ordinary(node, source, parent, name)
             copy_attributes(source, made, leave_out=(ATTRIBUTE,), foreign=True)
@@ -139,10 +145,13 @@ class Embedding:
 
     def _plain(self, node: Node, survey: Survey, parent: h5py.Group, name: bytes, kind: Any) -> h5py.Dataset:
         """Make an ordinary dataset of a virtual or raw one, without attributes."""
+        layout = _like_sources(node, survey)
         spot = survey.again(node.file, node.name)
         source = survey.dataset(spot)
         virtual = source.id.get_create_plist().get_layout() == h5d.VIRTUAL
-        settings = _like_sources(source, spot, survey) if virtual else with_fill_value(source)
+        settings = with_fill_value(source)
+        if layout is not None:
+            _lay_out(settings, source, layout)
         shape = tuple(int(n) for n in source.shape)
         longest = source.maxshape if settings.get_layout() == h5d.CHUNKED else shape
         space = h5s.create(h5s.SCALAR)
@@ -193,25 +202,34 @@ def _stretches(dataset: h5py.Dataset, spot: Spot, survey: Survey) -> list[Stretc
     return found
 
 
-def _like_sources(dataset: h5py.Dataset, spot: Spot, survey: Survey) -> Any:
-    """Return a property list with the chunks and filters of a virtual dataset's sources, if those are all alike."""
-    settings = with_fill_value(dataset)
+def _like_sources(node: Node, survey: Survey) -> tuple[tuple[int, ...], Any] | None:
+    """Return chunks and property list of a virtual dataset's sources, if those are all alike."""
+    spot = survey.again(node.file, node.name)
+    created = spot.id.get_create_plist()
+    if created.get_layout() != h5d.VIRTUAL:
+        return None
     layouts: set[tuple[tuple[int, ...] | None, tuple[Filter, ...]]] = set()
     example = None
-    for part in virtual_parts(dataset.id.get_create_plist()):
+    for part in list(virtual_parts(created)):
         if part.numbered:
-            return settings
-        source = h5py.Dataset(survey.end_of(part, LinkKind.VIRTUAL, spot.held).id)
+            return None
+        source = h5py.Dataset(survey.end_of(part, LinkKind.VIRTUAL, survey.again(node.file, node.name).held).id)
         example = source.id.get_create_plist()
         layouts.add((source.chunks, filters_of(example)))
+        survey.let_go()  # of many sources, not all can be open
     if len(layouts) != 1 or example is None:
-        return settings
+        return None
     ((chunks, _),) = layouts
-    if chunks is None or len(chunks) != len(dataset.shape) or not all(dataset.shape):
-        return settings
+    return None if chunks is None else (chunks, example)
+
+
+def _lay_out(settings: Any, dataset: h5py.Dataset, layout: tuple[tuple[int, ...], Any]) -> None:
+    """Give what becomes of a virtual dataset the chunks and filters of its sources, where they fit."""
+    chunks, example = layout
+    if len(chunks) != len(dataset.shape) or not all(dataset.shape):
+        return
     lengths = zip(chunks, dataset.shape, dataset.maxshape, strict=True)
     settings.set_chunk(tuple(int(c) if m is None else min(int(c), int(n)) for c, n, m in lengths))
     for index in range(example.get_nfilters()):
         number, flags, options, _ = example.get_filter(index)
         settings.set_filter(number, flags, options)
-    return settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 from h5py import h5i
@@ -40,6 +41,32 @@ def misfits(seen: Seen, names: Mapping[str, str], survey: Survey) -> Iterator[st
                 yield from _misfits(seen, part, new, survey)
             except LinkError as error:
                 yield str(error)
+            survey.let_go()  # of many sources, not all can be open
+
+
+def difference(seen: Seen, survey: Survey, doing: str) -> str:
+    """Return in what a link leads to something else than was linked; empty if it doesn't, or that can't be known.
+
+    Parameters
+    ----------
+    seen : Seen
+        A link, virtual or raw dataset that can be read.
+    survey : Survey
+        Where it was seen. Files that links led to may be closed.
+    doing : str
+        What is to be done to it, for the text.
+    """
+    if seen.note:
+        return seen.note
+    if seen.record is None:
+        return ""
+    comparison = Comparison(full=False)
+    try:
+        comparison.run(seen, seen.record, survey)
+    except LinkError as error:
+        return str(error)
+    text = "; ".join(comparison.differences)
+    return f"it is not what was linked: {text}; pass force=True to {doing} it as it is now" if text else ""
 
 
 def _misfits(seen: Seen, old: Part, new: Part, survey: Survey) -> Iterator[str]:
@@ -59,6 +86,8 @@ def _raw(seen: Seen, old: Part, new: Part, survey: Survey, comparison: Compariso
         raise LinkError(misplaced(place), kind=place.kind or ErrorKind.MISSING)
     if not os.access(place.path, os.R_OK):
         raise LinkError(f"{place.path} may not be read by this user", kind=ErrorKind.PERMISSION)
+    if place.path == Path(os.path.realpath(survey.path)):
+        raise LinkError(f"{place.path} is the linking file itself", kind=ErrorKind.CYCLE)
     size = place.path.stat().st_size
     if size < old.offset + old.nbytes:
         raise LinkError(

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import h5py
 
-from nwbflow.errors import ErrorKind, LinkError, VerifyError
+from nwbflow.errors import ErrorKind, LinkError, NwbflowError, VerifyError
 from nwbflow.links.inventory import hdf5_files
 from nwbflow.links.problems import misplaced
 from nwbflow.links.survey import Part, Seen, Survey
 from nwbflow.links.walk import walk
 from nwbflow.model.links import LinkKind
 from nwbflow.sinks.replace import edited_copy
+from nwbflow.tools.links.choosing import Chosen
+from nwbflow.tools.links.circles import Renamed
 from nwbflow.tools.links.fit import misfits
-from nwbflow.tools.links.reports import LinkChange, RenameReport
+from nwbflow.tools.links.reports import RAW_NOTE, LinkChange, RenameReport, names_note
 from nwbflow.tools.links.rewrite import Renaming, rename
 
 _ROOM = 2**20  # what a file may grow by when names are recorded anew
@@ -65,8 +66,9 @@ def relocate(
     Raises
     ------
     nwbflow.errors.LinkError
-        A new target does not exist, lacks the dataset, or has another shape, type or content than recorded; all that
-        is wrong is listed, and no file was changed. Or a file can't be opened.
+        A new target does not exist, lacks the dataset, has another shape, type or content than recorded, or leads
+        back to the link; all that is wrong is listed, and no file was changed. Or no link leads to `old`, or a file
+        can't be opened.
     nwbflow.errors.TargetError
         If a file can't be replaced. Files before it were; running it again does the rest.
     """
@@ -76,7 +78,7 @@ def relocate(
         del seen
         return move.name(part, survey)
 
-    return _run(files, name, "relocated", dry_run=dry_run, look=not force)
+    return _run(files, _Task(name, "relocated", look=not force, nothing=f"no link leads to {old}"), dry_run=dry_run)
 
 
 def make_relative(
@@ -102,18 +104,18 @@ def make_relative(
     Raises
     ------
     nwbflow.errors.LinkError
-        If a target is not there, or a file can't be opened; no file was changed.
+        If a target is not there, a pattern matches no link, or a file can't be opened; no file was changed.
     nwbflow.errors.TargetError
         As in :func:`relocate`.
     """
-    chosen = _Chosen(only)
+    chosen = Chosen(only)
 
     def name(seen: Seen, part: Part, survey: Survey) -> str | None:
         if not chosen(seen.member.path) or not part.file.startswith("/"):
             return None
         return _relative(_found(seen, part, survey), survey.path)
 
-    return _run(files, name, "made relative", dry_run=dry_run, look=False)
+    return _run(files, _Task(name, "made relative", chosen=chosen), dry_run=dry_run)
 
 
 def make_absolute(
@@ -136,14 +138,14 @@ def make_absolute(
     nwbflow.errors.LinkError, nwbflow.errors.TargetError
         As in :func:`make_relative`.
     """
-    chosen = _Chosen(only)
+    chosen = Chosen(only)
 
     def name(seen: Seen, part: Part, survey: Survey) -> str | None:
         if not chosen(seen.member.path) or part.file.startswith("/"):
             return None
         return str(_found(seen, part, survey))
 
-    return _run(files, name, "made absolute", dry_run=dry_run, look=False)
+    return _run(files, _Task(name, "made absolute", chosen=chosen), dry_run=dry_run)
 
 
 def settled(path: str | Path) -> Path:
@@ -161,14 +163,38 @@ def settled(path: str | Path) -> Path:
     return Path(os.path.realpath(absolute.parent)) / absolute.name
 
 
-class _Chosen:
-    """Whether a path is to be changed."""
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be done.
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._patterns = patterns
+    Parameters
+    ----------
+    name : NewName
+        What gives new names.
+    doing : str
+        For texts.
+    look : bool
+        Whether new targets are looked at.
+    nothing : str
+        What is wrong if there is no new name at all; empty if that is fine.
+    chosen : Chosen
+        Which paths it is done to.
+    renamed : Renamed
+        Takes the new names of links and virtual datasets.
+    met : list of str
+        Takes the names that lead to what is to be changed.
+    wrong : list of str
+        Takes why it can't be done.
+    """
 
-    def __call__(self, path: str) -> bool:
-        return not self._patterns or any(fnmatch.fnmatchcase(path, pattern) for pattern in self._patterns)
+    name: NewName
+    doing: str
+    look: bool = False
+    nothing: str = ""
+    chosen: Chosen = field(default_factory=lambda: Chosen(()))
+    renamed: Renamed = field(default_factory=Renamed)
+    met: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,34 +203,62 @@ class _Plan:
     renamings: tuple[Renaming, ...]
 
 
-def _run(
-    files: Sequence[str | Path], name: NewName, doing: str, *, dry_run: bool, look: bool
-) -> tuple[RenameReport, ...]:
-    wrong: list[str] = []
-    plans = [_plan(path, name, wrong, look=look) for path in hdf5_files(files)]
-    if wrong:
-        listed = "\n    ".join(wrong)
-        raise LinkError(f"nothing was {doing}, since\n    {listed}", kind=ErrorKind.REFUSED)
-    reports = []
+def _run(files: Sequence[str | Path], task: _Task, *, dry_run: bool) -> tuple[RenameReport, ...]:
+    plans = [_plan(path, task) for path in hdf5_files(files, task.wrong)]
+    if task.look:
+        for plan in plans:
+            _refuse_circles(plan, task)
+    task.wrong.extend(task.chosen.missed())
+    if task.nothing and not task.met:
+        task.wrong.append(f"{task.nothing} (nwbflow links list shows where they lead)")
+    if task.wrong:
+        listed = "\n    ".join(task.wrong)
+        raise LinkError(f"nothing was {task.doing}, since\n    {listed}", kind=ErrorKind.REFUSED)
+    reports: list[RenameReport] = []
     for plan in plans:
         written = bool(plan.renamings) and not dry_run
-        if written:
-            _carry_out(plan)
         changes = tuple(LinkChange(path=r.path, kind=r.kind, names=r.names) for r in plan.renamings)
-        reports.append(RenameReport(path=plan.path, changes=changes, written=written))
+        notes = tuple(_notes(plan))
+        if written:
+            _carry_out(plan, [report.path for report in reports if report.written])
+        reports.append(RenameReport(path=plan.path, changes=changes, written=written, notes=notes))
     return tuple(reports)
 
 
-def _plan(path: Path, name: NewName, wrong: list[str], *, look: bool) -> _Plan:
+def _notes(plan: _Plan) -> Iterator[str]:
+    if plan.renamings:
+        yield from names_note(plan.path)
+    names = [new for renaming in plan.renamings if renaming.kind is LinkKind.RAW for new in renaming.names.values()]
+    if any(not name.startswith("/") for name in names):
+        yield RAW_NOTE
+
+
+def _refuse_circles(plan: _Plan, task: _Task) -> None:
+    paths = {renaming.path: renaming for renaming in plan.renamings}
+    if not paths:
+        return
+    with Survey(plan.path) as survey:
+        for seen in survey.links():
+            renaming = paths.get(seen.member.path)
+            if renaming is not None and task.renamed.leads_back(seen, survey):
+                names = ", ".join(renaming.names.values())
+                task.wrong.append(f"{plan.path}:{renaming.path}: by way of {names} it would lead back to itself")
+
+
+def _plan(path: Path, task: _Task) -> _Plan:
     found = []
+    wrong = task.wrong
     with Survey(path) as survey:
         for seen in survey.links():
             if seen.kind is LinkKind.SOFT:
                 continue
             where = f"{path}:{seen.member.path}"
             try:
-                names = dict(_new_names(seen, name, survey))
-                if names and look:
+                names = dict(_new_names(seen, task, survey))
+                if names and seen.note:
+                    raise LinkError(seen.note, kind=ErrorKind.CHANGED)
+                if names and task.look:
+                    task.renamed.add(seen, names, survey)
                     wrong += dict.fromkeys(f"{where}: {text}" for text in misfits(seen, names, survey))
             except LinkError as error:
                 wrong.append(f"{where}: {error}")
@@ -215,14 +269,29 @@ def _plan(path: Path, name: NewName, wrong: list[str], *, look: bool) -> _Plan:
     return _Plan(path=path, renamings=tuple(sorted(found, key=lambda r: r.path)))
 
 
-def _new_names(seen: Seen, name: NewName, survey: Survey) -> Iterator[tuple[str, str]]:
+def _new_names(seen: Seen, task: _Task, survey: Survey) -> Iterator[tuple[str, str]]:
     for part in seen.parts:
-        new = name(seen, part, survey) if part.file else None
-        if new is not None and new != part.file:
+        new = task.name(seen, part, survey) if part.file else None
+        if new is None:
+            continue
+        task.met.append(part.file)
+        if new != part.file:
             yield part.file, new
 
 
-def _carry_out(plan: _Plan) -> None:
+def _carry_out(plan: _Plan, done: Sequence[Path]) -> None:
+    """Change a file; where that fails, the error names those that were changed before."""
+    try:
+        _change(plan)
+    except NwbflowError as error:
+        if not done:
+            raise
+        listed = ", ".join(map(str, done))
+        text = f"{error}. Changed before that: {listed}; when this is mended, the same command does the rest"
+        raise type(error)(text, kind=error.kind) from error
+
+
+def _change(plan: _Plan) -> None:
     before: list[tuple[str, str]] = []
 
     def verify(file: h5py.File) -> None:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nwbflow.links.problems import shown
 from nwbflow.model.links import LinkKind
+
+RAW_NOTE = (
+    "raw files are recorded by relative names: nwbflow finds them from any folder, other programs only if started in "
+    "this one, or with HDF5_EXTFILE_PREFIX='${ORIGIN}' in their environment. 'nwbflow links absolute' mends that, and "
+    "so does one file with everything in it (nwbflow links embed)"
+)
+"""Of files whose raw files have relative names."""
+
+
+def names_note(path: Path) -> Iterator[str]:
+    """Give what is to be said of a file that has several names (hard links), since only one gets the changed copy.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, before it is changed.
+    """
+    count = path.stat().st_nlink
+    if count > 1:
+        yield (f"{path} has {count} names (hard links): this one gets the changed file, the others keep the old one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +67,14 @@ class RenameReport:
         By path; none if nothing had to change.
     written : bool
         Whether the file was changed: not in a dry run, nor where nothing had to.
+    notes : tuple of str
+        What a careful user wants to know.
     """
 
     path: Path
     changes: tuple[LinkChange, ...]
     written: bool
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-serialisable values."""
@@ -59,6 +82,7 @@ class RenameReport:
             "path": shown(str(self.path)),
             "changes": [change.to_json() for change in self.changes],
             "written": self.written,
+            "notes": [shown(note) for note in self.notes],
         }
 
 
@@ -109,11 +133,14 @@ class EmbedReport:
         By path.
     written : bool
         Whether the file was written: not in a dry run, nor where nothing was to be embedded.
+    notes : tuple of str
+        What a careful user wants to know.
     """
 
     path: Path
     embedded: tuple[Embedded, ...]
     written: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -127,6 +154,7 @@ class EmbedReport:
             "embedded": [item.to_json() for item in self.embedded],
             "nbytes": self.nbytes,
             "written": self.written,
+            "notes": [shown(note) for note in self.notes],
         }
 
 

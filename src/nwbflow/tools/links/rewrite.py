@@ -64,7 +64,13 @@ def _link(file: h5py.File, renaming: Renaming) -> None:
     parent = file[renaming.path.rpartition("/")[0] or "/"]
     name = renaming.path.rpartition("/")[2]
     link = parent.get(name, getlink=True)
-    old, new = str(link.filename), renaming.names[str(link.filename)]
+    old = str(getattr(link, "filename", ""))
+    if old not in renaming.names:
+        raise LinkError(
+            f"{file.filename}:{renaming.path} was changed by another program since it was looked at; begin again",
+            kind=ErrorKind.CHANGED,
+        )
+    new = renaming.names[old]
     del parent[name]
     parent[name] = h5py.ExternalLink(new, link.path)
     record = read_records(parent).get(name)
