@@ -228,11 +228,10 @@ def sweep(target: Path) -> None:
 
 
 def _remove_layout(target: Path) -> None:
-    """Remove what an interrupted layout had made; HDF5 and PyNWB were not done with it."""
+    """Remove what an interrupted layout had begun; a finished one of that name may be anybody's file, and stays."""
     for file in target.parent.iterdir():
         if file.name.startswith(f"{target.name}{LAYOUT}.partial") and file.is_file():
             remove(file)
-    remove(target.with_name(target.name + LAYOUT))
 
 
 def mark_of(path: Path) -> tuple[int, ...]:

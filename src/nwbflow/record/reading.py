@@ -200,13 +200,14 @@ class JournalReader:
             if self._path is not None and path.name <= self._path.name:
                 continue
             self.close()
-            self._path, self._offset = path, SEGMENT_HEAD_BYTES
+            handle = None
             try:
-                self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 if error.errno != errno.EIO:
-                    raise
+                    raise  # with too many files open, say, it is tried again, from here
                 self._unreadable = self.expected
+            self._path, self._offset, self._handle = path, SEGMENT_HEAD_BYTES, handle
             return True
         return False
 

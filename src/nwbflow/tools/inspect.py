@@ -74,7 +74,7 @@ def _opened(path: Path) -> h5py.File:
     except LinkError as error:
         if error.kind is ErrorKind.NOT_HDF5:
             raise UnsupportedError(str(error), kind=error.kind) from error
-        target = path.with_name(path.name.removesuffix(".partial"))
+        target = path.absolute().with_name(path.absolute().name.removesuffix(".partial")) if path.name else path
         if error.kind is ErrorKind.LOCKED and journal_path(target).exists():
             raise TargetError(
                 f"{path} belongs to a recording that is running, or was interrupted: then finish it with "
