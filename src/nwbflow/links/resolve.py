@@ -17,8 +17,7 @@ from nwbflow.errors import ErrorKind, LinkError
 from nwbflow.links.files import open_file
 from nwbflow.links.places import Rules, find_file
 from nwbflow.links.problems import BrokenLink, misplaced, way_out
-from nwbflow.links.steps import MOST_LINKS as MOST_LINKS  # noqa: PLC0414 - others take it from here
-from nwbflow.links.steps import Steps
+from nwbflow.links.steps import MOST_LINKS, Steps
 from nwbflow.model.links import LinkKind, Place
 
 type Locking = bool | str | None

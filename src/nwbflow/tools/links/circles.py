@@ -9,7 +9,8 @@ import h5py
 from h5py import h5d, h5i
 
 from nwbflow.errors import LinkError
-from nwbflow.links.resolve import MOST_LINKS, Key, OpenFile, Spot, link_of, root_of
+from nwbflow.links.resolve import Key, OpenFile, Spot, link_of, root_of
+from nwbflow.links.steps import MOST_LINKS
 from nwbflow.links.survey import Part, Seen, Survey, encoded, virtual_parts
 from nwbflow.links.walk import address
 from nwbflow.model.links import LinkKind
