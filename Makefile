@@ -20,7 +20,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install --editable .[codecs]
+	$(PIP) install --editable .[codecs,monitor,lsl]
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed

@@ -22,7 +22,8 @@ from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
 from nwbflow.nwb.live import live
 from nwbflow.nwb.mapping import concat, link_raw
 from nwbflow.nwb.open import open  # noqa: A004
-from nwbflow.nwb.recorder import RecordedSeries, Recorder, Ticket
+from nwbflow.nwb.recorded import RecordedSeries, Ticket
+from nwbflow.nwb.recorder import Recorder
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules

@@ -140,8 +140,81 @@ class RunFailed:
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """How one series (or table) of a recording stands.
+
+    Parameters
+    ----------
+    name : str
+        Absolute path inside the file.
+    appended, acknowledged, folded : int
+        Rows that were appended, that are safe, and that are in whole chunks of the partial file.
+    row_bytes : int
+        Size of one row of all its datasets before filters, in bytes.
+    rows_per_second : float
+        Rate of appending over the last few seconds; 0 where nothing came.
+    declared_rate : float or None
+        Rate the series was declared with, in hertz.
+    queued_bytes, queue_limit : int
+        What waits for the journal, and what may.
+    lag_seconds : float
+        Age of the oldest row that is not safe yet; 0 if all are.
+    dropped : int
+        Rows that were refused because the queue was full, and are marked in the file.
+    """
+
+    name: str
+    appended: int
+    acknowledged: int
+    folded: int
+    row_bytes: int
+    rows_per_second: float
+    declared_rate: float | None
+    queued_bytes: int
+    queue_limit: int
+    lag_seconds: float
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamsObserved:
+    """How a recording stands; announced about twice a second while it runs and while it is being closed.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file that will be there at the end.
+    seconds : float
+        Since the recording began.
+    streams : tuple of StreamState
+        Every series, in the order of the file.
+    journal_bytes : int
+        What the journal takes on its disk.
+    disk_free : int
+        Bytes left on that disk.
+    closing : bool
+        Whether nothing more is taken, and the file is being finished.
+    """
+
+    path: Path
+    seconds: float
+    streams: tuple[StreamState, ...]
+    journal_bytes: int
+    disk_free: int
+    closing: bool
+
+
 type Event = (
-    RunStarted | DatasetStarted | ChunkStored | DatasetFinished | DatasetVerified | Warned | RunFinished | RunFailed
+    RunStarted
+    | DatasetStarted
+    | ChunkStored
+    | DatasetFinished
+    | DatasetVerified
+    | StreamsObserved
+    | Warned
+    | RunFinished
+    | RunFailed
 )
 
 

@@ -1,0 +1,114 @@
+"""Appending to one series of a recording, and what that is answered with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nwbflow.errors import ErrorKind, SettingsError
+from nwbflow.record.recording import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What one ``append`` was given: a place in its series, not yet a promise.
+
+    Parameters
+    ----------
+    first : int
+        Row of the block's first sample in the series.
+    count : int
+        Number of rows.
+    """
+
+    first: int
+    count: int
+    _recording: Recording
+    _series: int
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the block is safe, as ``sync`` has it.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        bool
+            Whether it is safe.
+
+        Raises
+        ------
+        nwbflow.errors.DurabilityError
+            If it never will be.
+        """
+        return self._recording.wait(self._series, self.first + self.count, timeout)
+
+
+class RecordedSeries:
+    """One series of a recorder; made by ``recorder[name]``.
+
+    Parameters
+    ----------
+    name : str
+        Absolute path inside the file.
+    fields : tuple of str
+        Its live datasets.
+    """
+
+    def __init__(self, name: str, fields: tuple[str, ...], recording: Recording, position: int) -> None:
+        self.name = name
+        self.fields = fields
+        self._recording = recording
+        self._position = position
+
+    def append(
+        self, data: object, *, timestamps: object = None, control: object = None, timeout: float | None = None
+    ) -> Ticket:
+        """Take one block of samples, from any thread; its datasets go into the file together or not at all.
+
+        Blocks of one thread stay in order, and nothing comes between the rows of a block. While the queue of the
+        series is full, this waits.
+
+        Parameters
+        ----------
+        data : array_like
+            Samples, shape ``(k, ...)``. Copied: the caller may use the memory again at once.
+        timestamps : array_like
+            Shape ``(k,)``, in seconds; exactly if they were declared live.
+        control : array_like
+            Shape ``(k,)``; exactly if it was declared live.
+        timeout : float, optional
+            Seconds to wait at most while the queue is full.
+
+        Returns
+        -------
+        Ticket
+            First sample, number of samples, and a way to wait until they are safe.
+
+        Raises
+        ------
+        nwbflow.errors.SourceError
+            If the block is not what was declared, or larger than the queue. Nothing was taken.
+        nwbflow.errors.SettingsError
+            If the recorder is closed, or belongs to another process.
+        nwbflow.errors.DurabilityError
+            If the block can't be taken in time, or nothing can be made safe any more.
+        """
+        given = {"data": data, "timestamps": timestamps, "control": control}
+        for field, block in given.items():
+            if (block is None) == (field in self.fields):
+                wrong = f"{field} is missing" if block is None else f"{field} was not declared live"
+                raise SettingsError(
+                    f"{self.name}: {wrong}; this series takes {', '.join(self.fields)} with every append",
+                    kind=ErrorKind.OPTION,
+                )
+        blocks = tuple(given[field] for field in self.fields)
+        first, count = self._recording.append(self._position, blocks, timeout)
+        return Ticket(first, count, self._recording, self._position)
+
+    @property
+    def acknowledged(self) -> int:
+        """Number of rows that are safe: all rows before this one can be recovered, bit for bit."""
+        return self._recording.acknowledged(self._position)
