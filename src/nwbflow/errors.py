@@ -53,6 +53,7 @@ class ErrorKind(StrEnum):
     REFUSED = "refused"
     CYCLE = "cycle"
     CHANGED = "changed"
+    ADDRESS = "address"
 
 
 class NwbflowError(Exception):
