@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from nwbflow.errors import ErrorKind, SettingsError
 from nwbflow.record.recording import Recording
@@ -107,6 +110,12 @@ class RecordedSeries:
         blocks = tuple(given[field] for field in self.fields)
         first, count = self._recording.append(self._position, blocks, timeout)
         return Ticket(first, count, self._recording, self._position)
+
+    @property
+    def row_types(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Type and shape of one row of each live dataset, as declared, by field."""
+        declared = self._recording.manifest.series[self._position].datasets
+        return {dataset.field: (dataset.layout.dtype, dataset.row_shape) for dataset in declared}
 
     @property
     def acknowledged(self) -> int:
