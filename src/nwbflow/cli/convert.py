@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 from rich.table import Table
 
+from nwbflow.cli.monitor import watched
 from nwbflow.cli.screens import DIM, Bar, clean, duration, note, out, print_json, ratio, say, shape, size
 from nwbflow.encoding.codecs import describe
 from nwbflow.model.events import RunFinished
@@ -46,6 +47,7 @@ def convert(
     dry_run: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
     json: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
     events: Annotated[Path | None, Parameter(group=_RUNNING)] = None,
+    monitor: Annotated[str | None, Parameter(group=_RUNNING)] = None,
     no_progress: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
     quiet: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
 ) -> None:
@@ -100,6 +102,8 @@ def convert(
         Print the result as one JSON object.
     events
         Append every event of the write to this file, one JSON object a line.
+    monitor
+        Show the write on a web page at [HOST:]PORT; its address is printed. Port 0 is any free one.
     no_progress
         Show no progress bar (there is none either where standard error is no terminal).
     quiet
@@ -128,22 +132,23 @@ def convert(
             _print_plan(plan)
         return
     bar = [] if quiet or no_progress else [Bar()]
-    receipt = convert_raw(
-        raw,
-        out_file,
-        dtype=dtype,
-        series=series,
-        offset=offset,
-        metadata=metadata,
-        profile=profile,
-        rules=rules,
-        workers=workers,
-        memory=memory,
-        verify=verify,
-        progress=[*bar, *([] if events is None else [JsonLines(events)])],
-        overwrite=overwrite,
-        in_place=in_place,
-    )
+    with watched(monitor) as page:
+        receipt = convert_raw(
+            raw,
+            out_file,
+            dtype=dtype,
+            series=series,
+            offset=offset,
+            metadata=metadata,
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            verify=verify,
+            progress=[*bar, *page, *([] if events is None else [JsonLines(events)])],
+            overwrite=overwrite,
+            in_place=in_place,
+        )
     _notes(receipt.notes)
     if json:
         print_json(_receipt_to_json(receipt))
