@@ -23,11 +23,12 @@ from nwbflow.nwb.live import live
 from nwbflow.nwb.mapping import concat, link_raw
 from nwbflow.nwb.open import open  # noqa: A004
 from nwbflow.nwb.recorded import RecordedSeries, Ticket
-from nwbflow.nwb.recorder import Recorder
+from nwbflow.nwb.recorder import Recorder, recorders
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
 from nwbflow.record.recover import recover
+from nwbflow.record.tail import Tail, TailBlock, tail
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,8 @@ __all__ = [
     "SettingsError",
     "SourceError",
     "StorageError",
+    "Tail",
+    "TailBlock",
     "TargetError",
     "Ticket",
     "UnsupportedError",
@@ -65,6 +68,8 @@ __all__ = [
     "live",
     "open",
     "raw",
+    "recorders",
     "recover",
+    "tail",
     "write",
 ]

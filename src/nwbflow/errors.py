@@ -54,6 +54,7 @@ class ErrorKind(StrEnum):
     CYCLE = "cycle"
     CHANGED = "changed"
     ADDRESS = "address"
+    INTERRUPTED = "interrupted"
 
 
 class NwbflowError(Exception):
