@@ -65,7 +65,7 @@ class _Filling:
         if (found.dtype, found.chunks, found.filters) != (planned.dtype, planned.chunks, planned.filters):
             raise StorageError(f"{spec.name} is {found}, planned was {planned}", kind=ErrorKind.MISMATCH)
         self.chunks: Shape = planned.chunks or ()
-        self.rows = 0
+        self.rows = self.stored_rows = 0
         self.crcs = array("I")
         self.stored_bytes = 0
         self.encode_seconds = self.store_seconds = 0.0
@@ -180,6 +180,11 @@ class Fold:
         """Rows taken in of each series."""
         return tuple(series[0].rows for series in self._fillings)
 
+    @property
+    def stored_rows(self) -> tuple[int, ...]:
+        """Rows of each series whose chunks are all in the file; may be asked by any thread."""
+        return tuple(min(filling.stored_rows for filling in series) for series in self._fillings)
+
     def take(self, block: Received) -> None:
         """Take in one block of one series.
 
@@ -217,6 +222,7 @@ class Fold:
         filling.sink.put(offset, done.encoded)
         ends = tuple(o + n for o, n in zip(offset, lengths, strict=True))
         if ends == shape:
+            filling.stored_rows = ends[0]
             with translated(filling.spec.name, "flushing"):
                 filling.dataset.flush()  # whole chunks, for those who watch
         filling.crcs.append(done.crc)
