@@ -137,6 +137,7 @@ class Events:
             results = await asyncio.gather(following, leaving, return_exceptions=True)
         if isinstance(results[0], TimeoutError) and (drop := scope.get("state", {}).get("drop")):
             drop()
+            await asyncio.sleep(0)  # until the server knows
         else:
             await send({"type": "http.response.body", "body": b""})
 
