@@ -18,6 +18,7 @@ from nwbflow.cli.convert import convert
 from nwbflow.cli.demo import demo
 from nwbflow.cli.inspect import inspect
 from nwbflow.cli.links import links
+from nwbflow.cli.record import record
 from nwbflow.cli.recover import recover
 from nwbflow.cli.screens import err, out, say, show_warnings_as_notes
 from nwbflow.errors import NwbflowError
@@ -38,6 +39,7 @@ app = App(
 )
 app.command(convert)
 app.command(inspect)
+app.command(record)
 app.command(recover)
 app.command(links)
 app.command(demo)

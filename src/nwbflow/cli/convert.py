@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
-from rich.table import Table
 
 from nwbflow.cli.monitor import watched
-from nwbflow.cli.screens import DIM, Bar, clean, duration, note, out, print_json, ratio, say, shape, size
+from nwbflow.cli.receipts import print_receipt, print_rows, receipt_to_json
+from nwbflow.cli.screens import Bar, duration, note, out, print_json, say, shape, size
 from nwbflow.encoding.codecs import describe
-from nwbflow.model.events import RunFinished
-from nwbflow.model.receipt import Receipt
-from nwbflow.observe.jsonl import JsonLines, event_to_json
+from nwbflow.observe.jsonl import JsonLines
 from nwbflow.tools.convert import ConversionPlan, convert_raw, plan_raw
 from nwbflow.tools.recording import SeriesSettings
 
-_VERIFIED = {"stored": "stored bytes read back", "full": "every value read back", "no": "nothing read back"}
 _RECORDING = Group("The recording", sort_key=1)
 _STORING = Group("How it is stored", sort_key=2)
 _RUNNING = Group("How the command runs", sort_key=3)
@@ -151,23 +148,14 @@ def convert(
         )
     _notes(receipt.notes)
     if json:
-        print_json(_receipt_to_json(receipt))
+        print_json(receipt_to_json(receipt))
     elif not quiet:
-        _print_receipt(receipt)
+        print_receipt(receipt)
 
 
 def _notes(notes: tuple[str, ...]) -> None:
     for text in notes:
         note(text)
-
-
-def _receipt_to_json(receipt: Receipt) -> dict[str, Any]:
-    return {
-        **event_to_json(RunFinished(receipt=receipt))["receipt"],
-        "raw_bytes": receipt.raw_bytes,
-        "stored_bytes": receipt.stored_bytes,
-        "ratio": receipt.ratio,
-    }
 
 
 def _print_plan(plan: ConversionPlan) -> None:
@@ -193,44 +181,5 @@ def _print_plan(plan: ConversionPlan) -> None:
         rows.append(("chunks", "none: the samples stay where they are"))
     else:
         rows.append(("chunks", "none: so small that PyNWB writes it, uncompressed"))
-    _print_rows(rows)
+    print_rows(rows)
     say(out(), "Nothing was written (dry run).")
-
-
-def _print_receipt(receipt: Receipt) -> None:
-    stages = (
-        f"structure {duration(receipt.structure_seconds)}, samples {duration(receipt.fill_seconds)}, "
-        f"verify {duration(receipt.verify_seconds)}, publish {duration(receipt.publish_seconds)}"
-    )
-    rows = [("written", f"{receipt.path}, {size(receipt.path.stat().st_size)}")]
-    for dataset in receipt.datasets:
-        layout = dataset.layout
-        rows += [
-            ("dataset", f"{dataset.name}, {shape(layout.shape)} {layout.dtype.name}"),
-            ("chunks", f"{dataset.chunks} of {shape(layout.chunks)}, {describe(layout.filters)}"),
-            (
-                "stored",
-                f"{size(dataset.raw_bytes)} as {size(dataset.stored_bytes)}, ratio {ratio(dataset.ratio)}, "
-                f"{_VERIFIED[receipt.verified]}",
-            ),
-        ]
-    rows += [("dataset", f"{name}, its samples stay in {where}") for name, where in receipt.linked.items()]
-    if not receipt.datasets and not receipt.linked:
-        rows.append(("dataset", "so small that PyNWB wrote it, uncompressed"))
-    speed = f", {receipt.raw_bytes / 1e6 / receipt.seconds:.0f} MB/s" if receipt.raw_bytes else ""
-    rows.append(("time", f"{duration(receipt.seconds)}{speed} ({stages})"))
-    _print_rows(rows)
-
-
-def _print_rows(rows: list[tuple[str, str]]) -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style=DIM)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, clean(value))
-    console = out()
-    if console.is_terminal:
-        console.print(grid)
-    else:
-        for name, value in rows:
-            say(console, f"{name}: {value}")

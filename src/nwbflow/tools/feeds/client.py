@@ -31,7 +31,7 @@ VERSION = 1
 RETRY_SECONDS = 0.5
 _HEAD = struct.Struct("<4sI")
 _ROWS = struct.Struct("<QQ")
-_WELCOME = struct.Struct("<QQ16s")
+_WELCOME = struct.Struct("<QQ16sd")
 _COUNT = struct.Struct("<Q")
 _ANSWER_BYTES = 4096
 _USER_TIMEOUT_MS = 20_000
@@ -125,6 +125,7 @@ class Client:
         self._acknowledged = 0
         self._next = 0  # first row that goes out next
         self._frame_bytes = 0
+        self._start = float("nan")
         self._recording: bytes | None = None
         self._done = self._over = False
         self._failure: FeedError | None = None
@@ -157,6 +158,11 @@ class Client:
     def acknowledged(self) -> int:
         """Rows of the stream that are safe."""
         return self._acknowledged
+
+    @property
+    def session_start(self) -> float:
+        """What time stamps count from, in seconds since 1970 (UTC), as ``time.time()`` has them; may be NaN."""
+        return self._start
 
     def send(self, data: object, timestamps: object = None, *, timeout: float | None = None) -> int:
         """Take a block of rows, to be sent as soon as possible; waits while too many are not acknowledged.
@@ -383,7 +389,7 @@ class Client:
         else:
             raise FeedError(f"{self._address}: {body.decode('utf-8', 'replace')}")
 
-    def _welcome(self, rows: int, frame_bytes: int, recording: bytes) -> None:
+    def _welcome(self, rows: int, frame_bytes: int, recording: bytes, start: float) -> None:
         """Go on where the recording is; a new recording begins with what was not acknowledged by the old."""
         with self._state:
             if recording != self._recording:
@@ -393,7 +399,7 @@ class Client:
                     block.first, self._rows = self._rows, self._rows + block.rows
             elif not self._acknowledged <= rows <= self._rows:
                 raise FeedError(f"the recording has {rows} rows of the stream, and this client sent {self._rows}")
-            self._next, self._frame_bytes = rows, frame_bytes
+            self._next, self._frame_bytes, self._start = rows, frame_bytes, start
             self._state.notify_all()
 
     def _acknowledge(self, rows: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -68,6 +70,8 @@ class FeedServer:
         Path of a Unix socket to listen on, for this user only.
     token : str, optional
         What every client has to know.
+    session_start : datetime.datetime, optional
+        What time stamps count from (``nwbfile.timestamps_reference_time``); clients are told.
     limits : Limits
         What clients may do.
 
@@ -89,11 +93,13 @@ class FeedServer:
         tcp: tuple[str, int] | None = None,
         unix: str | Path | None = None,
         token: str | None = None,
+        session_start: datetime | None = None,
         limits: Limits = Limits(),  # noqa: B008
     ) -> None:
         self._recorder = recorder
         self._token = token
         self._limits = limits
+        self._start = math.nan if session_start is None else session_start.timestamp()
         self._identity = secrets.token_bytes(16)
         self._streams = {name: _Stream(recorder[name], _format_of(recorder[name])) for name in streams}
         if not self._streams:
@@ -196,7 +202,9 @@ class FeedServer:
         """Append a client's rows until it says done or goes."""
         try:
             with stream.feeding:  # the old connection of the same client may be in the middle of an append
-                welcome = wire.Welcome(rows=stream.rows, frame_bytes=self._limits.frame_bytes, recording=self._identity)
+                welcome = wire.Welcome(
+                    rows=stream.rows, frame_bytes=self._limits.frame_bytes, recording=self._identity, start=self._start
+                )
                 stream.ended = False
                 connection.send(welcome.pack())
                 stream.told, stream.audience = -1, connection

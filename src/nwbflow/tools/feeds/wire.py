@@ -33,7 +33,7 @@ HELLO_BYTES = 4096
 
 HEAD = struct.Struct("<4sI")
 _ROWS = struct.Struct("<QQ")
-_WELCOME = struct.Struct("<QQ16s")
+_WELCOME = struct.Struct("<QQ16sd")
 _COUNT = struct.Struct("<Q")
 
 ROWS_HEAD_BYTES = _ROWS.size
@@ -122,22 +122,25 @@ class Welcome:
         The longest body of a message that it takes.
     recording : bytes
         16 bytes, different for each recording.
+    start : float
+        What time stamps count from, in seconds since 1970 (UTC); NaN where the server does not know.
     """
 
     rows: int
     frame_bytes: int
     recording: bytes
+    start: float
 
     def pack(self) -> bytes:
         """Return the message."""
-        return pack(WELCOME, _WELCOME.pack(self.rows, self.frame_bytes, self.recording))
+        return pack(WELCOME, _WELCOME.pack(self.rows, self.frame_bytes, self.recording, self.start))
 
     @classmethod
     def unpack(cls, body: bytes) -> Welcome:
         """Return what a body says."""
         _of_size(body, _WELCOME.size)
-        rows, frame_bytes, recording = _WELCOME.unpack(body)
-        return cls(rows=rows, frame_bytes=frame_bytes, recording=recording)
+        rows, frame_bytes, recording, start = _WELCOME.unpack(body)
+        return cls(rows=rows, frame_bytes=frame_bytes, recording=recording, start=start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
