@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,14 +51,14 @@ class Ticket:
 
 
 class RecordedSeries:
-    """One series of a recorder; made by ``recorder[name]``.
+    """One series or table of a recorder; made by ``recorder[name]``.
 
     Parameters
     ----------
     name : str
         Absolute path inside the file.
     fields : tuple of str
-        Its live datasets.
+        Its live datasets: what every append takes.
     """
 
     def __init__(self, name: str, fields: tuple[str, ...], recording: Recording, position: int) -> None:
@@ -65,19 +66,21 @@ class RecordedSeries:
         self.fields = fields
         self._recording = recording
         self._position = position
+        self._is_table = recording.manifest.series[position].is_table
 
     def append(
         self, data: object, *, timestamps: object = None, control: object = None, timeout: float | None = None
     ) -> Ticket:
-        """Take one block of samples, from any thread; its datasets go into the file together or not at all.
+        """Take one block of samples, or of rows of a table, from any thread.
 
-        Blocks of one thread stay in order, and nothing comes between the rows of a block. While the queue of the
-        series is full, this waits.
+        What is given in one call goes into the file together or not at all. Blocks of one thread stay in order, and
+        nothing comes between the rows of a block. While the queue of the series is full, this waits.
 
         Parameters
         ----------
-        data : array_like
-            Samples, shape ``(k, ...)``. Copied: the caller may use the memory again at once.
+        data : array_like, or mapping of str to array_like
+            Samples, shape ``(k, ...)``. Of a table: for each column its name and k rows, or one row as bare values:
+            ``{"start_time": 1.0, "stop_time": 2.0}``. Copied: the caller may use the memory again at once.
         timestamps : array_like
             Shape ``(k,)``, in seconds; exactly if they were declared live.
         control : array_like
@@ -88,7 +91,7 @@ class RecordedSeries:
         Returns
         -------
         Ticket
-            First sample, number of samples, and a way to wait until they are safe.
+            First row, number of rows, and a way to wait until they are safe.
 
         Raises
         ------
@@ -99,22 +102,35 @@ class RecordedSeries:
         nwbflow.errors.DurabilityError
             If the block can't be taken in time, or nothing can be made safe any more.
         """
-        given = {"data": data, "timestamps": timestamps, "control": control}
-        for field, block in given.items():
-            if (block is None) == (field in self.fields):
-                wrong = f"{field} is missing" if block is None else f"{field} was not declared live"
+        first, count = self._recording.append(self._position, self._in_order(data, timestamps, control), timeout)
+        return Ticket(first, count, self._recording, self._position)
+
+    def _in_order(self, data: object, timestamps: object, control: object) -> tuple[object, ...]:
+        """Return a block for each dataset, in the order of the manifest."""
+        given: Mapping[Any, object] = {"data": data, "timestamps": timestamps, "control": control}
+        given = {field: block for field, block in given.items() if block is not None}
+        if self._is_table:
+            if not isinstance(data, Mapping) or len(given) > 1:
+                example = ", ".join(f"{field!r}: ..." for field in self.fields)
                 raise SettingsError(
-                    f"{self.name}: {wrong}; this series takes {', '.join(self.fields)} with every append",
+                    f"{self.name}: rows of a table are appended as a mapping of its columns: append({{{example}}})",
                     kind=ErrorKind.OPTION,
                 )
-        blocks = tuple(given[field] for field in self.fields)
-        first, count = self._recording.append(self._position, blocks, timeout)
-        return Ticket(first, count, self._recording, self._position)
+            given = data
+        if set(given) != set(self.fields):
+            wrong = [f"{field} is missing" for field in self.fields if field not in given]
+            wrong += [f"{field} was not declared live" for field in given if field not in self.fields]
+            raise SettingsError(
+                f"{self.name}: {'; '.join(wrong)}. With every append it takes {', '.join(self.fields)}"
+                + (" (ids are counted by themselves)" if self._is_table and "id" in given else ""),
+                kind=ErrorKind.OPTION,
+            )
+        return tuple(given[field] for field in self.fields)
 
     @property
     def row_types(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Type and shape of one row of each live dataset, as declared, by field."""
-        declared = self._recording.manifest.series[self._position].datasets
+        declared = self._recording.manifest.series[self._position].given
         return {dataset.field: (dataset.layout.dtype, dataset.row_shape) for dataset in declared}
 
     @property

@@ -9,19 +9,16 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import pynwb
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, StorageError
 from nwbflow.model.events import RunFailed, RunFinished, RunStarted
 from nwbflow.model.receipt import Receipt
-from nwbflow.nwb.candidates import find
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.fill import count_workers
-from nwbflow.nwb.io import NWBHDF5IO
-from nwbflow.nwb.layouts import Storage, decide
-from nwbflow.nwb.live import live_candidates, series_of
+from nwbflow.nwb.laidout import LayoutIO
 from nwbflow.nwb.recorded import RecordedSeries
 from nwbflow.observe.hub import Hub, Progress, make_observers
 from nwbflow.planning.memory import parse_bytes
@@ -32,18 +29,6 @@ from nwbflow.record.manifest import Manifest
 from nwbflow.record.recording import Recording
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.staging import check_target, free_name, leftover_path, partial_path
-
-
-class _LayoutIO(NWBHDF5IO):
-    """Writes the structure, and tells what in it is live."""
-
-    storages: list[Storage]
-
-    def write_builder(self, builder: Any, **kwargs: Any) -> None:
-        found = find(builder, self.manager, self.get_written)
-        self.storages = decide(live_candidates(builder, found), self._session.options().wishes, self.manager)
-        series_of(self.storages)
-        super().write_builder(builder, **kwargs)
 
 
 def _free_beside(path: Path) -> Path:
@@ -141,7 +126,7 @@ class Recorder:
             self._hub.close()
             raise
         self._series = {
-            series.name: RecordedSeries(series.name, tuple(d.field for d in series.datasets), self._recording, position)
+            series.name: RecordedSeries(series.name, tuple(d.field for d in series.given), self._recording, position)
             for position, series in enumerate(manifest.series)
         }
 
@@ -158,15 +143,15 @@ class Recorder:
             laid_out = _free_beside(self._path)
         try:
             manager = manager_of_guests(nwbfile)
-            with _LayoutIO(laid_out, "w", manager=manager, profile=profile, workers=self._workers, libver=LIBVER) as io:
+            with LayoutIO(laid_out, "w", manager=manager, profile=profile, workers=self._workers, libver=LIBVER) as io:
                 io.put_in_place_when_closed(drop_leftover=False)
-                io.write(nwbfile, exhaust_dci=False)
+                io.lay_out(nwbfile)
             laid_out.rename(partial)
             with translated(str(folder.path), "copying the structure"):
                 copy_synced(partial, folder.structure)
             manifest = Manifest(
                 identity=secrets.token_bytes(16),
-                series=series_of(io.storages),
+                series=io.series,
                 structure_bytes=folder.structure.stat().st_size,
                 structure_crc32=file_crc32(folder.structure),
                 replaces=mark_of(self._path) if self._path.exists() else None,

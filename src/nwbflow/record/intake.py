@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, SourceError
 from nwbflow.model.data import Array
+from nwbflow.record.blocks import count_rows
 from nwbflow.record.journal import Block, frame_bytes
 from nwbflow.record.manifest import LiveSeries
 
@@ -21,6 +22,30 @@ BLOCK_BYTES = 500
 """What a block that waits takes besides its rows, roughly: a queue of tiny blocks is mostly this."""
 
 
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How one series' queue stands.
+
+    Parameters
+    ----------
+    rows, acknowledged : int
+        Rows that were appended, and that are safe.
+    nbytes, limit : int
+        What waits for the journal, and what may, in bytes.
+    lag_seconds : float
+        Age of the oldest row that is not safe; 0 if all are.
+    dropped : int
+        Rows that were refused because the queue was full.
+    """
+
+    rows: int
+    acknowledged: int
+    nbytes: int
+    limit: int
+    lag_seconds: float
+    dropped: int
+
+
 @dataclass(slots=True)
 class _Queue:
     """One series' blocks that are not acknowledged."""
@@ -29,6 +54,7 @@ class _Queue:
     room: threading.Condition
     settled: threading.Condition
     waiting: deque[Block]
+    came: deque[tuple[int, float]]  # last row and time of each block that is not acknowledged
     nbytes: int = 0
     rows: int = 0
     acknowledged: int = 0
@@ -51,13 +77,15 @@ class Intake:
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
         self._queues = [
-            _Queue(spec, threading.Condition(self._lock), threading.Condition(self._lock), deque()) for spec in series
+            _Queue(spec, threading.Condition(self._lock), threading.Condition(self._lock), deque(), deque())
+            for spec in series
         ]
         self._next = 0
         self._frames = 0
         self._closed = False
         self._failure: tuple[str, ErrorKind] | None = None
         self._trouble: str | None = None
+        self._hinders = False
 
     @contextmanager
     def _holding(self) -> Iterator[None]:
@@ -110,6 +138,7 @@ class Intake:
         with self._holding():
             self._check(queue)
             while queue.nbytes + size > self._limit:
+                self._hinders = True
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._too_slow(queue, timeout)
@@ -117,8 +146,10 @@ class Intake:
                 self._check(queue)
             first = queue.rows
             if rows:
+                count_rows(parts, queue.spec, first)
                 queue.waiting.append(Block(series, first, rows, parts))
                 queue.rows += rows
+                queue.came.append((queue.rows, time.monotonic()))
                 queue.nbytes += size
                 self._work.notify()
             return first
@@ -153,6 +184,27 @@ class Intake:
     def acknowledged(self, series: int) -> int:
         """Return how many rows of a series are safe; holds no lock, so that signal handlers can ask at any time."""
         return self._queues[series].acknowledged
+
+    def states(self) -> tuple[QueueState, ...]:
+        """Return how every series stands, in the order of the manifest."""
+        with self._holding():
+            now = time.monotonic()
+            return tuple(
+                QueueState(
+                    rows=queue.rows,
+                    acknowledged=queue.acknowledged,
+                    nbytes=queue.nbytes,
+                    limit=self._limit,
+                    lag_seconds=now - queue.came[0][1] if queue.came else 0.0,
+                    dropped=0,
+                )
+                for queue in self._queues
+            )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more blocks are taken."""
+        return self._closed or self._failure is not None
 
     def wait(self, series: int, end: int, timeout: float | None) -> bool:
         """Wait until all rows below `end` are safe; return whether they are.
@@ -207,15 +259,23 @@ class Intake:
             if self._failure is not None:
                 return
             self._trouble = None
+            self._hinders = False
             for block in blocks:
                 queue = self._queues[block.series]
                 queue.acknowledged = block.first + block.rows
                 queue.nbytes -= _size(block)
+                while queue.came and queue.came[0][0] <= queue.acknowledged:
+                    queue.came.popleft()
             self._frames += len(blocks)
             for series in {block.series for block in blocks}:
                 self._queues[series].settled.notify_all()
                 self._queues[series].room.notify_all()
             self._progress.notify_all()
+
+    @property
+    def is_short(self) -> bool:
+        """Whether somebody has waited for room since something was settled, or soon will, or waits for the end."""
+        return self._closed or self._hinders or any(2 * queue.nbytes > self._limit for queue in self._queues)
 
     def wait_in_trouble(self, text: str, seconds: float) -> bool:
         """Note that the disk is full and wait a little; return whether to try again."""

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from nwbflow.errors import (
     DurabilityError,
     ErrorKind,
@@ -23,7 +21,7 @@ from nwbflow.errors import (
     TargetError,
 )
 from nwbflow.model.events import Event, Warned
-from nwbflow.record.blocks import checked, equal_rows
+from nwbflow.record.blocks import as_rows, checked, equal_rows, parts_of
 from nwbflow.record.build import Built, build, finish, open_structure, put_in_place
 from nwbflow.record.fold import Fold
 from nwbflow.record.folder import JournalFolder, mark_of, remove
@@ -112,10 +110,10 @@ class Recording:
         """
         self.check_process()
         spec = self._manifest.series[series]
-        arrays = [checked(block, dataset) for block, dataset in zip(blocks, spec.datasets, strict=True)]
+        given = as_rows(blocks, spec)
+        arrays = [checked(block, dataset) for block, dataset in zip(given, spec.given, strict=True)]
         rows = equal_rows(arrays, spec)
-        parts = tuple(array.reshape(-1).view(np.uint8) if rows else np.empty(0, np.uint8) for array in arrays)
-        return self._intake.put(series, parts, rows, timeout), rows
+        return self._intake.put(series, parts_of(arrays, rows, spec), rows, timeout), rows
 
     def acknowledged(self, series: int) -> int:
         """Return how many rows of a series are safe."""
