@@ -9,15 +9,15 @@ import os
 import time
 from pathlib import Path
 
-import h5py
-
 from nwbflow.errors import ErrorKind, StorageError
 from nwbflow.record.finished import FinishedSeries, choose
-from nwbflow.record.folder import PUBLISHING, mark_of
+from nwbflow.record.folder import ANNOUNCED, mark_of
 from nwbflow.record.frames import FrameHead
 from nwbflow.record.manifest import LiveSeries, Manifest
 from nwbflow.record.reading import JournalReader, Received
 from nwbflow.sinks.staging import JOURNAL_MANIFEST, journal_path, partial_path
+
+_MOST_TOLD = 4096
 
 LOOK_SECONDS = 0.1
 """How often it is looked whether the recorder is still there, while nothing comes."""
@@ -54,7 +54,7 @@ class Following:
         self._reader = JournalReader(journal_path(target), manifest, self._wants)
         self._looked = 0.0
         self._file: int | None = None
-        self._mark: tuple[int, ...] | None = None
+        self._announced: int | None = None
         self.row = 0
         self.ended = False
         self._keep_hold()
@@ -75,21 +75,19 @@ class Following:
             folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        try:
-            manifest = Manifest.from_json(json.loads(_content(JOURNAL_MANIFEST, folder)))
-        except FileNotFoundError:
-            os.close(folder)
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            os.close(folder)
-            raise StorageError(
-                f"{path / JOURNAL_MANIFEST} can't be read: {type(error).__name__}: {error}", kind=ErrorKind.IO
-            ) from error
-        try:
-            return cls(target, folder, manifest, series)
-        except BaseException:
-            os.close(folder)
-            raise
+        with contextlib.ExitStack() as handles:
+            handles.callback(os.close, folder)
+            manifest = _manifest(folder, path)
+            if manifest is None:
+                return None
+            try:
+                following = cls(target, folder, manifest, series)
+            except StorageError:
+                if _is_at(folder, path):
+                    raise
+                return None  # it ended in this moment
+            handles.pop_all()
+            return following
 
     def _wants(self, head: FrameHead) -> bool:
         return head.series == self._position and head.first + head.rows > self.row
@@ -140,15 +138,13 @@ class Following:
         return self._reader.beyond[self._position]
 
     def _keep_hold(self) -> None:
-        """Keep hold of the file that will be the finished one, and of the mark it is to be known by.
-
-        The file first: if it is not there any more because it is in place, the mark has been made before.
-        """
+        """Keep hold of the file that will be the finished one, and of what will tell its mark."""
+        if self._announced is None:
+            with contextlib.suppress(OSError):
+                self._announced = os.open(ANNOUNCED, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder)
         partial = partial_path(self._target)
         if self._file is None or not _is_at(self._file, partial):
             self._hold(partial)
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # as a rule it is not there yet
-            self._mark = tuple(json.loads(_content(PUBLISHING, self._folder))["mark"])
 
     def _hold(self, partial: Path) -> None:
         try:
@@ -169,23 +165,24 @@ class Following:
         StorageError
             If the file can't be read.
         """
-        self._keep_hold()
+        if self._file is None or not (_is_at(self._file, self._target) or self._is_announced(self._file)):
+            self._let_go_of_file()
+            with contextlib.suppress(OSError):
+                self._file = os.open(self._target, os.O_RDONLY | os.O_CLOEXEC)
+            if self._file is None or not self._is_announced(self._file):
+                return None
         file, self._file = self._file, None
-        if file is None or not (_is_at(file, self._target) or _is_whole(file)):
-            if file is not None:
-                os.close(file)
-            file = self._by_mark()
-        if file is None:
-            return None
         return FinishedSeries(file, self._target, self.spec.name, {d.field: d.name for d in self.spec.datasets})
 
-    def _by_mark(self) -> int | None:
+    def _is_announced(self, file: int) -> bool:
+        """Whether a file is the one that was to be put in place, wherever it is now."""
+        if self._announced is None:
+            return False
         try:
-            if self._mark is not None and mark_of(self._target) == self._mark:
-                return os.open(self._target, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            pass
-        return None
+            told = tuple(json.loads(os.pread(self._announced, _MOST_TOLD, 0))["mark"])
+            return told == mark_of(Path(f"/proc/self/fd/{file}"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def _let_go_of_file(self) -> None:
         file, self._file = self._file, None
@@ -196,9 +193,22 @@ class Following:
         """Close everything."""
         self._reader.close()
         self._let_go_of_file()
-        folder, self._folder = self._folder, -1
-        if folder >= 0:
-            os.close(folder)
+        for handle in (self._folder, self._announced):
+            if handle is not None and handle >= 0:
+                os.close(handle)
+        self._folder, self._announced = -1, None
+
+
+def _manifest(folder: int, path: Path) -> Manifest | None:
+    """Return the manifest of a journal, if it has one: the recording has begun."""
+    try:
+        return Manifest.from_json(json.loads(_content(JOURNAL_MANIFEST, folder)))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"{path / JOURNAL_MANIFEST} can't be read: {type(error).__name__}: {error}", kind=ErrorKind.IO
+        ) from error
 
 
 def _content(name: str, folder: int) -> bytes:
@@ -224,14 +234,3 @@ def _is_free(folder: int) -> bool:
         return False  # it is held; or a file system without locks, where nobody can tell
     fcntl.flock(folder, fcntl.LOCK_UN)
     return True
-
-
-def _is_whole(handle: int) -> bool:
-    """Whether a file that is not at its path (somebody has moved it) was finished: HDF5 marks those that were not."""
-    if os.fstat(handle).st_nlink == 0:
-        return False
-    try:
-        with os.fdopen(os.dup(handle), "rb") as file, h5py.File(file, "r"):
-            return True
-    except OSError:
-        return False
