@@ -18,6 +18,10 @@ from nwbflow.sinks.staging import JOURNAL_MANIFEST as MANIFEST
 from nwbflow.sinks.staging import check_length, free_name, journal_path, partial_path
 
 STRUCTURE, PUBLISHING = "structure.nwb", "publishing.json"
+ANNOUNCED = "announced.json"
+"""The same as what is told when publishing, in a file that is there from the beginning: whoever watches a recording
+has it open, and can read it when the folder is gone."""
+
 SEGMENTS = "*.segment"
 LAYOUT = ".structure.nwb"
 """What the file is called, behind its name, while it is laid out."""
@@ -115,6 +119,7 @@ class JournalFolder:
             If the disk fails or is full.
         """
         with translated(str(self.path), "writing the manifest"):
+            (self.path / ANNOUNCED).touch()
             sync_folder(self.path)
             self._save(MANIFEST, manifest.to_json())
             sync_folder(self.path.parent)
@@ -161,7 +166,10 @@ class JournalFolder:
 
     def announce(self, built: Path, *, damaged: bool = False) -> None:
         """Note which file is about to be put in place, and whether the journal is to be kept, to know it afterwards."""
-        self._save(PUBLISHING, {"mark": mark_of(built), "damaged": damaged})
+        told = {"mark": mark_of(built), "damaged": damaged}
+        self._save(PUBLISHING, told)
+        with contextlib.suppress(OSError):
+            (self.path / ANNOUNCED).write_text(json.dumps(told))
 
     def published(self, replaces: tuple[int, ...] | None) -> str | None:
         """Return ``"whole"`` or ``"damaged"`` if the file at the target was made of this journal, else ``None``.
