@@ -64,7 +64,7 @@ class JournalReader:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, wanted: Callable[[FrameHead], bool] | None = None) -> None:
-        self._folder = folder
+        self._folders = segment_folders(folder, manifest)
         self._manifest = manifest
         self._wanted = wanted
         self._path: Path | None = None
@@ -223,11 +223,20 @@ class JournalReader:
 
     def _next_segment(self) -> Path | None:
         """Return the next segment, if there is one; a later one exists only when this one is finished."""
-        here = "" if self._path is None else self._path.name
-        with os.scandir(self._folder) as entries:  # of hours there are thousands, and who follows asks often
-            later = (entry.name for entry in entries if entry.name.endswith(".segment") and entry.name > here)
-            name = min(later, default=None)
-        return None if name is None else self._folder / name
+        found = self._later_segments()
+        if found and len(self._folders) > 1:
+            found = self._later_segments()  # also one that was made in the first while the second was looked through
+        return min(found, key=lambda path: path.name, default=None)
+
+    def _later_segments(self) -> list[Path]:
+        """Return the first later segment of every folder."""
+        here, found = "" if self._path is None else self._path.name, []
+        for folder in self._folders:
+            with os.scandir(folder) as entries:  # of hours there are thousands, and who follows asks often
+                later = (entry.name for entry in entries if entry.name.endswith(".segment") and entry.name > here)
+                if (name := min(later, default=None)) is not None:
+                    found.append(folder / name)
+        return found
 
     def _open_next(self) -> bool:
         """Go on to the next segment, if there is one.
@@ -253,3 +262,24 @@ class JournalReader:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+
+def segment_folders(journal: Path, manifest: Manifest) -> tuple[Path, ...]:
+    """Return where the segments of a journal are; their numbers count over all of these.
+
+    Raises
+    ------
+    StorageError
+        If the folder to which it may have spilled is not there: part of the rows may be in it.
+    """
+    if manifest.spill is None:
+        return (journal,)
+    moved = journal / "spill"
+    found = next((folder for folder in (manifest.spill, moved) if folder.is_dir()), None)
+    if found is None:
+        raise StorageError(
+            f"{manifest.spill}, to which this recording could spill, is not there, and part of its rows may be in it: "
+            f"mount that disk, or move that folder to {moved}",
+            kind=ErrorKind.MISSING,
+        )
+    return (journal, found)
