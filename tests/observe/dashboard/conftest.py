@@ -2,12 +2,16 @@
 
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from nwbflow.observe import Dashboard
+from nwbflow.observe.dashboard import app, server
+from nwbflow.observe.dashboard.access import Access
+from nwbflow.observe.dashboard.board import Board
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -17,6 +21,25 @@ def page(no_thread_left):
     """A dashboard on a free port of the loopback address."""
     with Dashboard(0) as dashboard:
         yield dashboard
+
+
+@pytest.fixture(scope="session")
+def guarded_page():
+    """Serve a board on loopback to those who know a token, as is done on other addresses."""
+
+    @contextmanager
+    def serve(token, port=0):
+        board = Board()
+        feed = app.Feed(board, token)
+        sock = server.listen("127.0.0.1", port)
+        port = sock.getsockname()[1]
+        serving = server.Server(app.make_app(feed, Access(token), None), feed, sock)
+        try:
+            yield board, port
+        finally:
+            serving.stop(wait=True)
+
+    return serve
 
 
 @pytest.fixture

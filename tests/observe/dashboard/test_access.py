@@ -9,9 +9,8 @@ import pytest
 
 from nwbflow.errors import ErrorKind, SettingsError
 from nwbflow.observe import Dashboard
-from nwbflow.observe.dashboard import app, parse_address, server
+from nwbflow.observe.dashboard import parse_address, server
 from nwbflow.observe.dashboard.access import Access
-from nwbflow.observe.dashboard.board import Board
 
 pytestmark = pytest.mark.requirement("M4")
 
@@ -27,14 +26,10 @@ TOKEN = "a-token-of-this-test"
 
 
 @pytest.fixture(scope="module")
-def guarded():
-    """A page that asks for a token, as one does that is not on the loopback address; gives its port."""
-    feed = app.Feed(Board(), "server")
-    sock = server.listen("127.0.0.1", 0)
-    port = sock.getsockname()[1]
-    serving = server.Server(app.make_app(feed, Access(TOKEN), None), feed, sock)
-    yield port
-    serving.stop(wait=True)
+def guarded(guarded_page):
+    """The port of a page that asks for a token."""
+    with guarded_page(TOKEN) as (_, port):
+        yield port
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,13 @@ class View:
     def __init__(self, browser):
         self.browser = browser
 
-    def open(self, page, *, dark=False, width=1280, height=900):
+    def open(self, url, *, dark=False, width=1280, height=900):
         media = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.browser.get_log("browser")
-        self.browser.get(page.url)
+        self.browser.get(url)
         self.until(lambda: self.text("#link") == "Live")
 
     def until(self, condition):
@@ -84,7 +84,7 @@ def began(*names, path=runs.PATH):
 def test_the_figures_are_those_of_the_receipt_and_outlive_the_recorder(view, no_thread_left, tmp_path):
     data = np.random.default_rng(1).integers(-50, 50, (300_000, 8)).astype("int16")
     with Dashboard(0) as page:
-        view.open(page)
+        view.open(page.url)
         assert view.text("h1") == "No run yet"
         receipt = nwbflow.write(session(probe=data, eeg=data[:90_000]), tmp_path / "first.nwb", progress=page)
     port = page.port
@@ -96,7 +96,8 @@ def test_the_figures_are_those_of_the_receipt_and_outlive_the_recorder(view, no_
     assert readings["Stored"] == megabytes(receipt.stored_bytes)
     assert readings["Compression"] == f"{receipt.ratio:.2f} to 1"
     assert told["File"] == f"{receipt.path}, {megabytes(receipt.path.stat().st_size)}"
-    assert told["Stored"] == f"{megabytes(receipt.stored_bytes)}, ratio {receipt.ratio:.2f}"
+    sizes = f"{megabytes(receipt.raw_bytes)} in 2 datasets as {megabytes(receipt.stored_bytes)}"
+    assert told["Stored"] == f"{sizes}, ratio {receipt.ratio:.2f}"
     assert told["Verified"] == "stored bytes read back"
     for dataset, row in zip(receipt.datasets, view.texts("#datasets .row"), strict=True):
         assert dataset.name.split("/")[-2] in row
@@ -117,7 +118,7 @@ def test_the_figures_are_those_of_the_receipt_and_outlive_the_recorder(view, no_
 
 
 def test_a_recorder_that_vanishes_is_not_shown_as_recording(view, page):
-    view.open(page)
+    view.open(page.url)
     page(began())
     page(observed(PROBE))
     view.until(lambda: view.text("#state") == "recording")
@@ -135,7 +136,7 @@ def test_a_recording_stream_by_stream(view, page):
     page(Warned(dataset="/acquisition/lick/data", message="time stamps go backwards"))
     page(observed(PROBE, replace(lick, acknowledged=1204), full))
     page(observed(replace(PROBE, appended=1), replace(lick, acknowledged=1204, dropped=17), full))
-    view.open(page)
+    view.open(page.url)
     readings = view.readings()
     assert readings["Data rate"] == f"{(2 * 30_000 + 1.5) * 768 / 1e6:.1f} MB/s"
     assert readings["Journal"] == "230 MB"
@@ -151,7 +152,7 @@ def test_a_recording_stream_by_stream(view, page):
 def test_a_failed_write_says_why_and_what_is_kept(view, page):
     page(runs.started(("/a",), 3))
     page(runs.failed())
-    view.open(page)
+    view.open(page.url)
     assert view.text("#state") == "failed"
     assert view.receipt()["Error"] == runs.failed().error
     assert str(runs.failed().partial) in view.receipt()["Kept"]
@@ -162,7 +163,7 @@ def test_names_from_files_are_text_and_nothing_else(view, page):
     page(began(f"/acquisition/{EVIL}/data", path=path))
     page(Warned(dataset=f"/{EVIL}/data", message=EVIL))
     page(observed(replace(PROBE, name=f"/acquisition/{EVIL}")))
-    view.open(page)
+    view.open(page.url)
     assert EVIL in view.texts("#streams .row")[0]
     page(runs.started((f"/acquisition/{EVIL}/data",), 3))
     page(runs.chunk(f"/acquisition/{EVIL}/data", 0))
@@ -179,14 +180,32 @@ def test_names_from_files_are_text_and_nothing_else(view, page):
 
 
 def test_what_slips_in_as_markup_all_the_same_is_not_run(view, page):
-    view.open(page)
+    view.open(page.url)
     view.run(f"document.querySelector('main').innerHTML = `{EVIL}`")
     view.until(lambda: view.browser.get_log("browser"))
     assert view.run("return document.body.dataset.owned ?? null") is None
 
 
+def test_the_token_opens_the_page_and_is_asked_for_again_by_the_next_recorder(view, guarded_page):
+    with guarded_page("first-token") as (board, port):
+        view.browser.get(f"http://127.0.0.1:{port}/")
+        assert "whole address, with its token" in view.text("body")
+        board.take(began(path=Path("first.nwb")))
+        view.open(f"http://127.0.0.1:{port}/?token=first-token")
+        assert view.run("return location.search") == ""
+        assert view.run("return document.cookie") == ""
+        view.until(lambda: view.text("h1") == "first.nwb")
+    view.until(lambda: "has ended" in view.text("#banner"))
+    with guarded_page("second-token", port) as (board, _):
+        board.take(began(path=Path("second.nwb")))
+        view.until(lambda: "Open the address that it printed" in view.text("#banner"))
+        assert view.text("h1") == "first.nwb"
+        view.open(f"http://127.0.0.1:{port}/?token=second-token")
+        assert view.text("h1") == "second.nwb"
+
+
 def test_a_page_left_open_begins_anew_with_every_run(view, page, tmp_path):
-    view.open(page)
+    view.open(page.url)
     for name in ("a.nwb", "b.nwb"):
         nwbflow.write(session(probe=np.zeros((70_000, 2), "int16")), tmp_path / name, progress=page)
         view.until(lambda name=name: name in view.text("h1") and view.text("#state") == "finished")
@@ -215,7 +234,7 @@ def test_it_is_read_on_a_phone_and_in_a_dark_room(view, page, dark, width, tmp_p
     page(began())
     page(Warned(dataset=None, message="a warning " * 20))
     page(observed(*many(39), replace(PROBE, name="/processing/behavior/BehavioralTimeSeries/a_rather_long_name")))
-    view.open(page, dark=dark, width=width, height=1500)
+    view.open(page.url, dark=dark, width=width, height=1500)
     assert len(view.texts("#streams .row")) == 40
     assert view.run("return document.documentElement.scrollWidth") == width
     colors = [luminance(color) for color in view.run(COLORS)]
@@ -230,11 +249,11 @@ def test_the_theme_can_be_chosen_and_is_remembered(view, page):
     def ground():
         return luminance(view.run("return getComputedStyle(document.documentElement).backgroundColor"))
 
-    view.open(page)
+    view.open(page.url)
     bright = ground()
     view.run("document.getElementById('theme').click()")
     assert ground() < 0.02 < bright
-    view.open(page)
+    view.open(page.url)
     assert ground() < 0.02
     view.run("document.getElementById('theme').click()")
     assert ground() == bright
@@ -244,7 +263,7 @@ def test_the_theme_can_be_chosen_and_is_remembered(view, page):
 def test_status_is_a_word_and_an_icon_besides_the_colour(view, page):
     page(began())
     page(observed(PROBE))
-    view.open(page)
+    view.open(page.url)
     for selector in ("#state", "#streams .status"):
         assert view.text(selector)
         assert view.run(f"return document.querySelector('{selector} use').getAttribute('href')").startswith("#i-")
@@ -253,7 +272,7 @@ def test_status_is_a_word_and_an_icon_besides_the_colour(view, page):
 def test_who_wants_less_motion_gets_none(view, page):
     page(began())
     page(observed(PROBE))
-    view.open(page)
+    view.open(page.url)
     media = [{"name": "prefers-reduced-motion", "value": "reduce"}]
     view.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
     moving = (

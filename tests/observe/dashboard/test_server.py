@@ -206,10 +206,16 @@ def test_one_dashboard_shows_one_run_after_the_other(page, get, tmp_path):
         assert (run["number"], run["file"], run["state"]) == (number, name, "finished")
 
 
-def test_a_recorder_is_shown(page, get, tmp_path):
+def test_a_recorder_is_shown_while_it_records(page, get, tmp_path):
     nwbfile = session(probe=nwbflow.live(shape=(None, 4), dtype="int16"))
     with nwbflow.Recorder(nwbfile, tmp_path / "a.nwb", progress=page) as recorder:
         recorder["probe"].append(np.ones((1000, 4), "int16")).wait()
+        with httpx.stream("GET", f"{page.url}events", timeout=60) as answer:
+            states = (data for event, data in messages(answer.iter_lines()) if event == "state")
+            seen = next(s for s in states if s["streams"] and s["streams"][0]["acknowledged"])
+    (stream,) = seen["streams"]
+    assert (seen["run"]["kind"], seen["run"]["state"], seen["run"]["file"]) == ("recording", "recording", "a.nwb")
+    assert (stream["name"], stream["acknowledged"], stream["declared_rate"]) == ("/acquisition/probe", 1000, 1000.0)
     state = get("/state.json").json()
     assert state["run"]["state"] == "finished"
     assert state["receipt"]["raw_bytes"] == 8000 == recorder.receipt.raw_bytes

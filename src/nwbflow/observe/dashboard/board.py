@@ -184,7 +184,8 @@ class Board:
         self._disk.note(now, event.disk_free)
         clock = time.time()
         self._streams.take(event, now, clock)
-        self._history.note(clock, self._streams.bytes_per_second)
+        if not event.closing:
+            self._history.note(clock, self._streams.bytes_per_second)
 
     def _warn(self, dataset: str | None, text: str) -> None:
         self._warned += 1

@@ -140,6 +140,7 @@ class Server:
             )
         )
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
         self._stopping = False
         self._wake = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="nwbflow-dashboard", daemon=True)
@@ -149,6 +150,8 @@ class Server:
     def stop(self, *, wait: bool) -> None:
         """Tell every client the last state, and end; may be called again."""
         self._stopping = True
+        if os.getpid() != self._process:  # forked: the thread is not there, and what wakes it is not ours
+            return
         if self._loop is not None:
             with suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._wake.set)

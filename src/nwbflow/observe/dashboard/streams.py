@@ -23,14 +23,13 @@ class _Stream:
         self._moved = self._met = now
         self._dropped = float("-inf")
 
-    def take(self, state: StreamState, now: float, clock: float) -> None:
+    def take(self, state: StreamState, now: float) -> None:
         """Take in a newer state."""
         if state.appended != self.state.appended:
             self._moved = now
         if state.dropped > self.state.dropped:
             self._dropped = now
         self.state = state
-        self.history.note(clock, state.rows_per_second)
 
     def status(self, now: float) -> str:
         """Return the one word that matters most."""
@@ -83,7 +82,10 @@ class Streams:
         for state in event.streams:
             if state.name not in self._streams:
                 self._streams[state.name] = _Stream(state, now)
-            self._streams[state.name].take(state, now, clock)
+            stream = self._streams[state.name]
+            stream.take(state, now)
+            if not event.closing:
+                stream.history.note(clock, state.rows_per_second)
 
     @property
     def bytes_per_second(self) -> float:

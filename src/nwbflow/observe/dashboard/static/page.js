@@ -7,6 +7,7 @@ import { clearWarnings, showEnding, showReadings, showWarnings } from "./reading
 import * as f from "./format.js";
 
 const OVER = ["finished", "failed"];
+const STILL = [...OVER, "closing"]; // nothing more comes in
 const PAUSES = [1000, 2000, 3000, 5000];
 
 const streams = new Streams();
@@ -36,10 +37,10 @@ function remember(next) {
     whole = new Track(next.history.all);
     tracks = new Map(Object.entries(next.history.streams).map(([name, history]) => [name, new Track(history)]));
   }
-  if (!OVER.includes(next.run.state)) whole.note(next.now, next.run.bytes_per_second);
+  if (!STILL.includes(next.run.state)) whole.note(next.now, next.run.bytes_per_second);
   for (const stream of next.streams) {
     if (!tracks.has(stream.name)) tracks.set(stream.name, new Track());
-    if (!OVER.includes(next.run.state)) tracks.get(stream.name).note(next.now, stream.rows_per_second);
+    if (!STILL.includes(next.run.state)) tracks.get(stream.name).note(next.now, stream.rows_per_second);
   }
 }
 
@@ -97,11 +98,11 @@ function say(text) {
 }
 
 async function explain() {
-  if (ended) return "The recorder has ended. This is its last state; the page waits for another one here.";
   try {
     const answer = await fetch("state.json");
     if (answer.status === 403) return "Another recorder is here now. Open the address that it printed.";
   } catch { /* nobody there */ }
+  if (ended) return "The recorder has ended. This is its last state; the page waits for another one here.";
   return state ? "The connection is lost. This is the last state that was seen; the page tries again." : "";
 }
 

@@ -108,7 +108,7 @@ export function drawCurve(svg, track, declared) {
   });
   stroke.setAttribute("d", lines.join(""));
   area.setAttribute("d", fills.join(""));
-  mark.setAttribute("d", declared ? `M0 ${y(declared)}H${HISTORY - 1}` : "");
+  mark.setAttribute("d", declared ? `M${first} ${y(declared)}H${HISTORY - 1}` : "");
 }
 
 export function bar() {

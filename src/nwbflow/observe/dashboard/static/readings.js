@@ -63,13 +63,11 @@ export function showReadings(state, seconds) {
 }
 
 function receiptRows(receipt) {
-  const speed = receipt.seconds > 0 ? `, ${f.rateText(receipt.raw_bytes / receipt.seconds)}` : "";
+  const datasets = `${receipt.datasets} ${receipt.datasets === 1 ? "dataset" : "datasets"}`;
   return [
     ["File", receipt.path + (receipt.file_bytes === null ? "" : `, ${f.bytesText(receipt.file_bytes)}`)],
-    ["Data", `${f.bytesText(receipt.raw_bytes)} in ${receipt.datasets} ${receipt.datasets === 1 ? "dataset" : "datasets"}`],
-    ["Stored", `${f.bytesText(receipt.stored_bytes)}, ratio ${f.ratio(receipt.ratio)}`],
+    ["Stored", `${f.bytesText(receipt.raw_bytes)} in ${datasets} as ${f.bytesText(receipt.stored_bytes)}, ratio ${f.ratio(receipt.ratio)}`],
     ["Verified", VERIFIED[receipt.verified] || receipt.verified],
-    ["Time", `${receipt.seconds < 60 ? `${receipt.seconds.toFixed(1)}\u00a0s` : f.clock(receipt.seconds)}${speed}`],
     ...receipt.notes.map((note) => ["Note", note]),
   ];
 }

@@ -48,7 +48,8 @@ function make(path) {
 function fill(row, stream, track) {
   setStatus(row.status, stream.status);
   drawCurve(row.spark, track, stream.declared_rate);
-  setText(row.rate.value, f.exactHertz(stream.rows_per_second, stream.declared_rate === null ? 2 : 4));
+  const precision = stream.declared_rate === null ? 2 : 4;
+  setText(row.rate.value, stream.status === "closed" ? "–" : f.exactHertz(stream.rows_per_second, precision));
   setText(row.rate.note, stream.declared_rate === null ? "events" : `of ${f.hertzText(stream.declared_rate)}`);
   row.spark.setAttribute("aria-label", `rate now ${row.rate.value.textContent}, ${row.rate.note.textContent}`);
   setText(row.safe.value, f.count(stream.acknowledged));
