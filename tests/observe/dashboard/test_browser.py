@@ -145,6 +145,8 @@ def test_a_recording_stream_by_stream(view, page):
     assert re.search(r"probe .*30\.00 kHz of 30 kHz .*299 000 0:09 .*768 kB of 67\.1 MB .*20 ms .*0$", *probe)
     assert re.search(r"lick .*dropping .*1\.5 Hz events .*1 204 rows .*17$", *lick)
     assert re.search(r"camera .*behind .*62\.9 MB of 67\.1 MB .*2\.31 s", *camera)
+    assert view.text("#stream-head") == "3 streams, 2 to look at"
+    assert view.browser.title == "▲ 2 · recording · recording.nwb"
     assert view.texts("#warnings li span") == ["lick/data: time stamps go backwards"]
     assert view.run("return document.getElementById('warnings').getAttribute('aria-live')") == "polite"
 

@@ -1,7 +1,7 @@
 // Follows the recorder's events, and comes back whenever it or another one is there again.
 
 import { $, Track, drawCurve, setStatus, setText } from "./parts.js";
-import { Streams } from "./streams.js";
+import { Streams, troubles } from "./streams.js";
 import { Datasets } from "./datasets.js";
 import { clearWarnings, showEnding, showReadings, showWarnings } from "./readings.js";
 import * as f from "./format.js";
@@ -85,7 +85,8 @@ function drawState() {
   setStatus($("state"), key);
   document.body.classList.toggle("stale", !live);
   const word = $("state").textContent;
-  document.title = run.number ? `${word} · ${run.file}` : "nwbflow";
+  const look = state && live ? troubles(state.streams) : 0;
+  document.title = run.number ? `${look ? `▲ ${look} · ` : ""}${word} · ${run.file}` : "nwbflow";
   setText($("link"), live ? "Live" : ended ? "Ended; waiting for a recorder" : "No connection; trying again");
   const still = (performance.now() - received) / 1000;
   const quiet = live && run.number && !OVER.includes(run.state) && still > 5;

@@ -1,6 +1,6 @@
 // The streams of a recording: a row each, or a card where it is narrow.
 
-import { $, Rows, bar, drawCurve, element, setBar, setClass, setStatus, setText } from "./parts.js";
+import { $, Rows, STATUS, bar, drawCurve, element, setBar, setClass, setStatus, setText } from "./parts.js";
 import * as f from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -63,13 +63,19 @@ function fill(row, stream, track) {
   setClass(row.dropped.node, stream.dropped ? "cell number dropped lost" : "cell number dropped");
 }
 
+export function troubles(streams) {
+  return streams.filter((stream) => ["look", "bad"].includes(STATUS[stream.status]?.[0])).length;
+}
+
 export class Streams {
   constructor() { this.rows = new Rows($("streams"), make); }
 
   show(streams, tracks) {
     $("stream-part").hidden = streams.length === 0;
     $("stream-part").classList.toggle("many", streams.length > 12);
-    if (streams.length) setText($("stream-head"), streams.length === 1 ? "Stream" : `${streams.length} streams`);
+    const troubled = troubles(streams);
+    const many = streams.length === 1 ? "1 stream" : `${streams.length} streams`;
+    setText($("stream-head"), troubled ? `${many}, ${troubled} to look at` : many);
     this.rows.update(streams, (row, stream) => fill(row, stream, tracks.get(stream.name)));
   }
 
