@@ -231,6 +231,41 @@ recorder.close()
     assert read_all(others) == b""
 
 
+def test_a_stopped_terminal_holds_nothing_up(path):
+    """After Ctrl-S drawing waits in the kernel; recording, closing and the end of the program don't."""
+    rest = """
+import warnings
+import nwbflow.nwb.recorder
+nwbflow.nwb.recorder.PATIENCE = 0.1
+state = Path(f"/proc/self/task/{recorder._events._thread.native_id}/syscall")
+rows = 200
+print("recording", flush=True)
+while not state.read_text().startswith(("1 0x2 ", "64 0x2 ")):  # write to standard error, on x86 and ARM
+    rig.append(recorder, "both", "probe", rows, 100).wait()
+    rows += 100
+for _ in range(10):
+    rig.append(recorder, "both", "probe", rows, 100).wait()
+    rows += 100
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    recorder.close()
+print(rows, len(caught), flush=True)
+"""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        script(path, "True", rest), stdin=slave, stdout=subprocess.PIPE, stderr=slave, text=True
+    ) as process:
+        os.close(slave)
+        assert process.stdout.readline() == "recording\n"
+        os.write(master, b"\x13")  # Ctrl-S
+        rows, warned = map(int, process.stdout.readline().split())
+        assert process.wait(LONG) == 0
+    os.close(master)
+    assert warned == 1
+    with h5py.File(path) as file:
+        assert file["acquisition/probe/data"].shape[0] == rows
+
+
 def read_all(descriptor):
     """Return everything a terminal shows until nobody has it any more."""
     shown = b""
