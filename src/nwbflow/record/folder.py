@@ -235,7 +235,7 @@ class JournalFolder:
     def retire(self) -> None:
         """Remove the journal, and what was spilled: the file is in place, and this is the last step."""
         sweep(self.target)
-        self.path.rename(_done_path(self.target))  # at once: a journal that is there in part would be recovered
+        self.path.rename(done_path(self.target))  # at once: a journal that is there in part would be recovered
         sync_folder(self.path.parent)
         sweep(self.target)
         self.let_go()
@@ -267,7 +267,7 @@ class JournalFolder:
 
 def sweep(target: Path) -> None:
     """Remove what is left of a journal whose file is in place: first what it spilled, which only it knows of."""
-    done = _done_path(target)
+    done = done_path(target)
     try:
         spill = Manifest.from_json(json.loads((done / MANIFEST).read_bytes())).spill
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -364,5 +364,6 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def _done_path(target: Path) -> Path:
+def done_path(target: Path) -> Path:
+    """Return what a journal is called while it is removed: its file is in place."""
     return target.with_name(target.name + ".journal.done")
