@@ -237,8 +237,8 @@ def test_it_is_read_on_a_phone_and_in_a_dark_room(view, page, dark, width, tmp_p
     page(Warned(dataset=None, message="a warning " * 20))
     page(observed(*many(39), replace(PROBE, name="/processing/behavior/BehavioralTimeSeries/a_rather_long_name")))
     view.open(page.url, dark=dark, width=width, height=1500)
-    assert len(view.texts("#streams .row")) == 40
-    assert view.run("return document.documentElement.scrollWidth") == width
+    view.until(lambda: len(view.texts("#streams .row")) == 40)
+    view.until(lambda: view.run("return document.documentElement.scrollWidth") == width)
     colors = [luminance(color) for color in view.run(COLORS)]
     ground = luminance(view.run("return getComputedStyle(document.documentElement).backgroundColor"))
     ink = luminance(view.run("return getComputedStyle(document.body).color"))
