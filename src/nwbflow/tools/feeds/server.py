@@ -154,10 +154,10 @@ class FeedServer:
         except _Busy as error:
             connection.say_goodbye(wire.pack_text(wire.BUSY, str(error)))
         finally:
-            if not self._closing:
-                connection.close()
             with self._state:
-                self._connections.discard(connection)
+                if not self._closing:  # or else closing it is left to close(), which says goodbye
+                    self._connections.discard(connection)
+                    connection.close()
                 self._threads.discard(threading.current_thread())
                 self._state.notify_all()
 
