@@ -27,8 +27,8 @@ from nwbflow.nwb.recorder import Recorder, recorders
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
-from nwbflow.record.recover import recover
 from nwbflow.record.tail import Tail, TailBlock, tail
+from nwbflow.tools.recover import recover
 
 __version__ = "0.1.0"
 
