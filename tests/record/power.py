@@ -1,6 +1,7 @@
 """Kill rigs at random times, and cut the power of the disk they record to; used by tests and, at length, by hand.
 
-``python tests/record/power.py kills 500`` and ``python tests/record/power.py cuts 60`` print how it went.
+``python tests/record/power.py kills 500`` and ``python tests/record/power.py cuts 60`` (or ``cuts 60 xfs``) print how it
+went.
 """
 
 import contextlib
@@ -26,7 +27,8 @@ from writer import Writer
 import nwbflow
 from nwbflow.errors import TargetError
 
-SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH, linux/ext4.h
+SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH, linux/ext4.h; XFS's too
+KINDS = {"ext4": (96 * 2**20, "-F"), "xfs": (320 * 2**20, "-f")}
 FILE = "session.nwb"
 
 
@@ -35,23 +37,26 @@ class NoDiskError(Exception):
 
 
 class Disk:
-    """An ext4 file system in a file, whose power can be cut.
+    """A file system in a file, whose power can be cut.
 
     Parameters
     ----------
     folder : pathlib.Path
         Where the file and the mount point are made.
+    kind : {"ext4", "xfs"}
+        Which one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str = "ext4") -> None:
         self.mount_point = folder / "disk"
         self._image = folder / "image"
-        if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None or shutil.which("mount") is None:
-            raise NoDiskError("cutting a disk's power needs root, mount and mkfs.ext4")
+        if os.geteuid() != 0 or shutil.which(f"mkfs.{kind}") is None or shutil.which("mount") is None:
+            raise NoDiskError(f"cutting a disk's power needs root, mount and mkfs.{kind}")
+        size, force = KINDS[kind]
         self.mount_point.mkdir()
         with self._image.open("wb") as file:
-            file.truncate(96 * 2**20)
-        self._run("mkfs.ext4", "-q", "-F", str(self._image))
+            file.truncate(size)
+        self._run(f"mkfs.{kind}", "-q", force, str(self._image))
         self.plug_in()
 
     def _run(self, *command: str) -> None:
@@ -114,10 +119,12 @@ def kills(count: int, folder: Path, reader: Reader, seed: int) -> tuple[list[str
     return problems, recovered
 
 
-def cuts(count: int, folder: Path, reader: Reader, seed: int, sync: str = "full") -> tuple[list[str], int]:
+def cuts(
+    count: int, folder: Path, reader: Reader, seed: int, kind: str = "ext4", sync: str = "full"
+) -> tuple[list[str], int]:
     """Cut the power so often; return what went wrong, and how often there was something to recover."""
     chance = random.Random(seed)
-    disk = Disk(folder)
+    disk = Disk(folder, kind)
     problems, recovered = [], 0
     try:
         with Writer(script=rig.__file__) as process:
@@ -151,5 +158,5 @@ def cuts(count: int, folder: Path, reader: Reader, seed: int, sync: str = "full"
 if __name__ == "__main__":
     what, times = sys.argv[1], int(sys.argv[2])
     with tempfile.TemporaryDirectory() as scratch, Reader() as stock:
-        found, had_something = {"kills": kills, "cuts": cuts}[what](times, Path(scratch), stock, 1)
+        found, had_something = {"kills": kills, "cuts": cuts}[what](times, Path(scratch), stock, 1, *sys.argv[3:])
     print(f"{times} {what}, {had_something} with something to recover, {len(found)} problems", *found, sep="\n")
