@@ -83,7 +83,7 @@ function drawState() {
   const cut = !live && !OVER.includes(run.state);
   const key = cut && run.number ? "ended" : run.state;
   setStatus($("state"), key);
-  document.body.classList.toggle("stale", !live);
+  document.body.classList.toggle("stale", cut && run.number > 0);
   const word = $("state").textContent;
   const look = state && live ? troubles(state.streams) : 0;
   document.title = run.number ? `${look ? `▲ ${look} · ` : ""}${word} · ${run.file}` : "nwbflow";
