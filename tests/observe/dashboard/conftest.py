@@ -12,6 +12,7 @@ from nwbflow.observe import Dashboard
 from nwbflow.observe.dashboard import app, server
 from nwbflow.observe.dashboard.access import Access
 from nwbflow.observe.dashboard.board import Board
+from nwbflow.observe.prometheus import Prometheus
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -33,7 +34,7 @@ def guarded_page():
         feed = app.Feed(board, token)
         sock = server.listen("127.0.0.1", port)
         port = sock.getsockname()[1]
-        serving = server.Server(app.make_app(feed, Access(token), None), feed, sock)
+        serving = server.Server(app.make_app(feed, Access(token), Prometheus().app()), feed, sock)
         try:
             yield board, port
         finally:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import runs
 from dash import many, messages, observed
+from prometheus_client.parser import text_string_to_metric_families
 from support import session
 
 import nwbflow
@@ -55,6 +56,16 @@ def test_the_state_after_a_real_write_is_that_of_its_receipt(page, get, tmp_path
     for name in ("raw_bytes", "stored_bytes", "ratio", "seconds", "verified"):
         assert state["receipt"][name] == getattr(receipt, name)
     assert [(d["name"], d["stored"]) for d in state["datasets"]] == [(d.name, d.stored_bytes) for d in receipt.datasets]
+
+
+def test_metrics_are_there_for_a_real_parser(page, get, tmp_path):
+    receipt = nwbflow.write(session(probe=np.zeros((70_000, 2), "int16")), tmp_path / "a.nwb", progress=page)
+    answer = get("/metrics")
+    assert answer.status_code == 200
+    assert "text/plain" in answer.headers["content-type"]
+    samples = [s for family in text_string_to_metric_families(answer.text) for s in family.samples]
+    assert {s.labels["file"] for s in samples if "file" in s.labels} == {str(receipt.path)}
+    assert receipt.stored_bytes in [s.value for s in samples]
 
 
 def test_events_begin_with_all_there_is_and_end_with_a_farewell(page, tmp_path):

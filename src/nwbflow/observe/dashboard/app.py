@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request, cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nwbflow.observe.dashboard.access import Access
@@ -142,6 +142,17 @@ class Events:
             await send({"type": "http.response.body", "body": b""})
 
 
+class Metrics:
+    """The path of metrics, as an ASGI application (a plain function would be taken for an endpoint)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._app(scope, receive, send)
+
+
 class Guard:
     """Lets a request through if it may be answered, and puts the headers on every answer."""
 
@@ -187,7 +198,7 @@ def cookie_name(scope: Scope) -> str:
     return f"nwbflow-{(scope.get('server') or ('', 0))[1]}"
 
 
-def make_app(feed: Feed, access: Access, metrics: ASGIApp | None) -> ASGIApp:
+def make_app(feed: Feed, access: Access, metrics: ASGIApp) -> ASGIApp:
     """Return the whole application.
 
     Parameters
@@ -196,18 +207,21 @@ def make_app(feed: Feed, access: Access, metrics: ASGIApp | None) -> ASGIApp:
         What is to be seen.
     access : Access
         Who may see it.
-    metrics : ASGI application or None
+    metrics : ASGI application
         What answers at ``/metrics``.
     """
 
     def state(_: Request) -> Response:
         return Response(feed.state(history=False), media_type="application/json")
 
-    routes = [Route("/events", Events(feed)), Route("/state.json", _quickly(state))]
+    routes = [
+        Route("/events", Events(feed)),
+        Route("/state.json", _quickly(state)),
+        Route("/metrics", Metrics(metrics)),
+    ]
     for name, (body, kind) in feed.assets.items():
         routes.append(Route("/" if name == "index.html" else f"/{name}", _file(body, kind)))
-    mounts = [] if metrics is None else [Mount("/metrics", metrics)]
-    return Guard(Starlette(routes=[*routes, *mounts]), access)
+    return Guard(Starlette(routes=routes), access)
 
 
 def _file(body: bytes, kind: str) -> Callable[[Request], Any]:

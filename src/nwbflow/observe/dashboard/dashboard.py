@@ -14,6 +14,7 @@ from nwbflow.errors import ErrorKind, UnsupportedError
 from nwbflow.model.events import Event
 from nwbflow.observe.dashboard.access import Access, check_port
 from nwbflow.observe.dashboard.board import Board
+from nwbflow.observe.prometheus import Prometheus
 
 
 class Dashboard:
@@ -45,6 +46,7 @@ class Dashboard:
 
     def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
         app, server = _rooms()
+        self._metrics = Prometheus()
         sock = server.listen(host, check_port(port))
         bound, self._port = str(sock.getsockname()[0]), int(sock.getsockname()[1])
         access = Access.to(bound)
@@ -52,7 +54,7 @@ class Dashboard:
         self._token = access.token
         self._board = Board()
         feed = app.Feed(self._board, secrets.token_hex(8))
-        self._server = server.Server(app.make_app(feed, access, None), feed, sock)
+        self._server = server.Server(app.make_app(feed, access, self._metrics.app()), feed, sock)
         # a dashboard that was only passed on, `progress=Dashboard(8765)`, ends with what it was passed to
         self._release = weakref.finalize(self, self._server.stop, wait=False)
         self._release.atexit = False
@@ -71,6 +73,7 @@ class Dashboard:
     def __call__(self, event: Event, /) -> None:
         """Take note of `event`."""
         self._board.take(event)
+        self._metrics(event)
 
     def stop(self) -> None:
         """End the server: open pages get the last state, and the port is free. May be called at any time."""
