@@ -53,6 +53,7 @@ class ErrorKind(StrEnum):
     REFUSED = "refused"
     CYCLE = "cycle"
     CHANGED = "changed"
+    DROPPED = "dropped"
     ADDRESS = "address"
     INTERRUPTED = "interrupted"
 

@@ -14,7 +14,7 @@ from nwbflow.nwb.candidates import Candidate, datasets, path_of
 from nwbflow.nwb.data import DataIO, numeric
 from nwbflow.nwb.guests import links_below
 from nwbflow.nwb.layouts import Storage
-from nwbflow.nwb.livedata import LiveData, LiveDataIO, is_live
+from nwbflow.nwb.livedata import LiveDataIO, is_live
 from nwbflow.nwb.tables import check_built, column_order, is_table
 from nwbflow.planning.chunks import ChunkSpec
 from nwbflow.record.fold import live_encoder
@@ -65,7 +65,7 @@ def live(
             f"shape={shape}: the first axis grows, so it is None, and every other has its length, as in (None, 384)",
             kind=ErrorKind.SHAPE,
         )
-    return LiveDataIO(LiveData.of(lengths, element), maxshape=lengths, chunks=chunks, codec=codec)
+    return LiveDataIO.of(lengths, element, chunks=chunks, codec=codec)
 
 
 def live_candidates(root: GroupBuilder, found: Sequence[Candidate], manager: BuildManager) -> list[Candidate]:

@@ -9,6 +9,7 @@ from hdmf.backends.hdf5 import H5DataIO
 
 from nwbflow.model.layout import MaxShape
 from nwbflow.nwb.data import DataIO
+from nwbflow.planning.chunks import ChunkSpec
 from nwbflow.sources.streams import BlockStream
 
 
@@ -32,6 +33,13 @@ class LiveData(np.ndarray[Any, np.dtype[Any]]):
 
 class LiveDataIO(DataIO):
     """Live data with settings for how they are stored."""
+
+    @classmethod
+    def of(
+        cls, lengths: MaxShape, dtype: np.dtype[Any], *, chunks: ChunkSpec = None, codec: object = None
+    ) -> LiveDataIO:
+        """Make one for rows of ``lengths[1:]``."""
+        return cls(LiveData.of(lengths, dtype), maxshape=lengths, chunks=chunks, codec=codec)
 
     @property
     def shape(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nwbflow.errors import ErrorKind, SettingsError
+from nwbflow.errors import DurabilityError, ErrorKind, SettingsError
 from nwbflow.record.recording import Recording
 
 
@@ -19,13 +19,16 @@ class Ticket:
     Parameters
     ----------
     first : int
-        Row of the block's first sample in the series.
+        Row of the block's first sample in the series; of a dropped block, the row before which it is missing.
     count : int
-        Number of rows.
+        Number of rows that were taken: all of the block, or none.
+    dropped : int
+        Number of rows that were dropped since the queue was full, with ``when_full="drop"``; else 0.
     """
 
     first: int
     count: int
+    dropped: int
     _recording: Recording
     _series: int
 
@@ -45,9 +48,20 @@ class Ticket:
         Raises
         ------
         nwbflow.errors.DurabilityError
-            If it never will be.
+            If it never will be: the block was dropped (kind ``DROPPED``), or nothing can be made safe any more.
         """
+        if self.dropped:
+            raise self._was_dropped()
         return self._recording.wait(self._series, self.first + self.count, timeout)
+
+    def _was_dropped(self) -> DurabilityError:
+        name = self._recording.manifest.series[self._series].name
+        return DurabilityError(
+            f"{name}: the {self.dropped} rows of this block were dropped before row {self.first}, since the queue was "
+            "full, as when_full='drop' asks for; look at ticket.dropped before waiting",
+            kind=ErrorKind.DROPPED,
+            durable=self._recording.acknowledged(self._series),
+        )
 
 
 class RecordedSeries:
@@ -74,7 +88,8 @@ class RecordedSeries:
         """Take one block of samples, or of rows of a table, from any thread.
 
         What is given in one call goes into the file together or not at all. Blocks of one thread stay in order, and
-        nothing comes between the rows of a block. While the queue of the series is full, this waits.
+        nothing comes between the rows of a block. While the queue of the series is full, this waits, or drops the
+        block, as ``when_full`` of the recorder says.
 
         Parameters
         ----------
@@ -86,12 +101,12 @@ class RecordedSeries:
         control : array_like
             Shape ``(k,)``; exactly if it was declared live.
         timeout : float, optional
-            Seconds to wait at most while the queue is full.
+            Seconds to wait at most while the queue is full. (Where blocks are dropped, there is no waiting.)
 
         Returns
         -------
         Ticket
-            First row, number of rows, and a way to wait until they are safe.
+            First row, number of rows, how many were dropped, and a way to wait until they are safe.
 
         Raises
         ------
@@ -102,8 +117,8 @@ class RecordedSeries:
         nwbflow.errors.DurabilityError
             If the block can't be taken in time, or nothing can be made safe any more.
         """
-        first, count = self._recording.append(self._position, self._in_order(data, timestamps, control), timeout)
-        return Ticket(first, count, self._recording, self._position)
+        place = self._recording.append(self._position, self._in_order(data, timestamps, control), timeout)
+        return Ticket(place.first, place.count, place.dropped, self._recording, self._position)
 
     def _in_order(self, data: object, timestamps: object, control: object) -> tuple[object, ...]:
         """Return a block for each dataset, in the order of the manifest."""
@@ -132,6 +147,11 @@ class RecordedSeries:
         """Type and shape of one row of each live dataset, as declared, by field."""
         declared = self._recording.manifest.series[self._position].given
         return {dataset.field: (dataset.layout.dtype, dataset.row_shape) for dataset in declared}
+
+    @property
+    def dropped(self) -> int:
+        """Number of rows that were dropped since the queue was full."""
+        return self._recording.states()[self._position].dropped
 
     @property
     def acknowledged(self) -> int:

@@ -20,6 +20,7 @@ from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.fill import count_workers
 from nwbflow.nwb.laidout import LayoutIO
+from nwbflow.nwb.policies import WhenFull, named
 from nwbflow.nwb.recorded import RecordedSeries
 from nwbflow.observe.hub import Progress, make_observers
 from nwbflow.observe.relay import Relay
@@ -27,6 +28,7 @@ from nwbflow.planning.memory import parse_bytes
 from nwbflow.planning.profiles import Profile
 from nwbflow.record.build import LIBVER
 from nwbflow.record.folder import JournalFolder, check_spill, copy_synced, file_crc32, mark_of, remove
+from nwbflow.record.gaps import GAPS
 from nwbflow.record.manifest import Manifest
 from nwbflow.record.recording import Recording
 from nwbflow.record.watch import Watch
@@ -84,6 +86,10 @@ class Recorder:
         Encoding threads; as many as there are cores by default.
     queue : int or str
         What each series may hold that the journal has not, in bytes or as ``"64 MiB"``.
+    when_full : {"block", "drop"} or mapping of str to these
+        What ``append`` does while the queue of its series is full: wait, or drop the block at once and mark the gap
+        in ``/intervals/recording_gaps``. By name, for some series; the others wait. Only series with live time stamps
+        can be dropped from.
     progress : bool, callable or sequence of callables
         ``True`` shows a progress bar; a callable gets the events, in a thread of its own that holds up
         nothing; see :mod:`nwbflow.model.events`.
@@ -110,6 +116,7 @@ class Recorder:
         profile: str | Profile = "default",
         workers: int | None = None,
         queue: int | str = "64 MiB",
+        when_full: WhenFull = "block",
         progress: Progress = False,
         overwrite: bool = False,
         spill: str | Path | None = None,
@@ -130,7 +137,7 @@ class Recorder:
         partial = partial_path(self._path)
         self._events = Relay(observers)
         try:
-            manifest = self._lay_out(nwbfile, folder, partial, profile)
+            manifest = self._lay_out(nwbfile, folder, partial, profile, when_full)
             self._events.emit(
                 RunStarted(
                     path=self._path,
@@ -147,6 +154,7 @@ class Recorder:
                 sync=sync == "full",
                 workers=self._workers,
                 limit=limit,
+                dropping=self._dropping,
                 events=self._events,
             )
         except BaseException:
@@ -161,11 +169,17 @@ class Recorder:
         self._series = {
             series.name: RecordedSeries(series.name, tuple(d.field for d in series.given), self._recording, position)
             for position, series in enumerate(manifest.series)
+            if series.name != GAPS or not self._dropping
         }
         _running.add(self)
 
     def _lay_out(
-        self, nwbfile: pynwb.NWBFile, folder: JournalFolder, partial: Path, profile: str | Profile
+        self,
+        nwbfile: pynwb.NWBFile,
+        folder: JournalFolder,
+        partial: Path,
+        profile: str | Profile,
+        when_full: WhenFull,
     ) -> Manifest:
         """Write everything but the live rows, and keep a copy of that in the journal."""
         if partial.exists():
@@ -179,7 +193,8 @@ class Recorder:
             manager = manager_of_guests(nwbfile)
             with LayoutIO(laid_out, "w", manager=manager, profile=profile, workers=self._workers, libver=LIBVER) as io:
                 io.put_in_place_when_closed(drop_leftover=False)
-                io.lay_out(nwbfile)
+                io.lay_out(nwbfile, when_full)
+                self._dropping = io.dropping
                 self._rates = io.rates
             laid_out.rename(partial)
             with translated(str(folder.path), "copying the structure"):
@@ -209,13 +224,7 @@ class Recorder:
         KeyError
             If there is no such live series, or more than one.
         """
-        wanted = "/" + name.strip("/")
-        found = [series for path, series in self._series.items() if path.endswith(wanted)]
-        exact = [series for series in found if series.name == wanted]
-        if len(exact or found) != 1:
-            known = ", ".join(self._series)
-            raise KeyError(f"{name!r} is {'no' if not found else 'more than one'} live series; there are {known}")
-        return (exact or found)[0]
+        return self._series[named(name, self._series)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._series)

@@ -13,7 +13,7 @@ from pynwb.base import TimeSeriesReferenceVectorData
 
 from nwbflow.errors import ErrorKind, SettingsError, UnsupportedError
 from nwbflow.nwb.candidates import datasets, numeric_type, path_of, types_of
-from nwbflow.nwb.livedata import LiveData, LiveDataIO, is_live
+from nwbflow.nwb.livedata import LiveDataIO, is_live
 from nwbflow.record.manifest import ID
 
 COLUMNS = "colnames"
@@ -50,7 +50,7 @@ def tables_completed(
         for builder in found:
             least = numeric_type(builder.dtype)
             dtype = np.dtype("int64" if builder.name == ID or least is None else _WIDEST[least.kind])
-            builder["data"] = LiveDataIO(LiveData.of((None,), dtype), maxshape=(None,))
+            builder["data"] = LiveDataIO.of((None,), dtype)
         yield
     finally:
         for table, before in names:

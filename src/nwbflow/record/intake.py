@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, SourceError
 from nwbflow.model.data import Array
 from nwbflow.record.blocks import count_rows
+from nwbflow.record.gaps import Gaps
 from nwbflow.record.journal import Block, frame_bytes
 from nwbflow.record.manifest import LiveSeries
 
@@ -46,6 +47,23 @@ class QueueState:
     dropped: int
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What became of one block.
+
+    Parameters
+    ----------
+    first : int
+        Its first row in the series; or, if it was dropped, the row before which it is missing.
+    count, dropped : int
+        Rows that were taken, and that were not.
+    """
+
+    first: int
+    count: int
+    dropped: int = 0
+
+
 @dataclass(slots=True)
 class _Queue:
     """One series' blocks that are not acknowledged."""
@@ -69,10 +87,14 @@ class Intake:
         In the order of the manifest.
     limit : int
         Bytes of each series that may wait.
+    dropping : collection of str
+        Names of the series whose blocks are dropped when their queue is full.
     """
 
-    def __init__(self, series: Sequence[LiveSeries], limit: int) -> None:
+    def __init__(self, series: Sequence[LiveSeries], limit: int, dropping: Collection[str] = ()) -> None:
         self._limit = limit
+        self._gaps = Gaps(series, dropping)
+        self._marked = 0
         self._lock = threading.RLock()  # reentrant only so that it can tell who has it; see _holding
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
@@ -113,8 +135,8 @@ class Intake:
 
     # --- those who append ---------------------------------------------------------------
 
-    def put(self, series: int, parts: tuple[Array, ...], rows: int, timeout: float | None) -> int:
-        """Queue one block and return its first row; waits while the queue is full.
+    def put(self, series: int, parts: tuple[Array, ...], rows: int, timeout: float | None) -> Place:
+        """Queue one block, or drop it; return what became of it. While the queue is full, this waits, or drops.
 
         Raises
         ------
@@ -126,19 +148,16 @@ class Intake:
             If the journal can't be written any more, or not within `timeout` seconds.
         """
         queue = self._queues[series]
-        block = Block(series, 0, rows, parts)
-        size = _size(block)
-        if size > self._limit:
-            raise SourceError(
-                f"{queue.spec.name}: a block of {block.nbytes} bytes doesn't fit into the queue of {self._limit} "
-                "bytes; append smaller blocks, or make it larger (queue='256 MiB')",
-                kind=ErrorKind.BOUNDS,
-            )
+        size = _size(Block(series, 0, rows, parts))
+        self._check_size(queue, size)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._holding():
             self._check(queue)
-            while queue.nbytes + size > self._limit:
+            while rows and queue.nbytes + size > self._limit:
                 self._hinders = True
+                if self._gaps.drops(series):
+                    self._gaps.drop(series, queue.rows, rows, parts)
+                    return Place(queue.rows, 0, rows)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._too_slow(queue, timeout)
@@ -146,13 +165,33 @@ class Intake:
                 self._check(queue)
             first = queue.rows
             if rows:
+                self._mark_gap(series)
                 count_rows(parts, queue.spec, first)
-                queue.waiting.append(Block(series, first, rows, parts))
-                queue.rows += rows
-                queue.came.append((queue.rows, time.monotonic()))
-                queue.nbytes += size
-                self._work.notify()
-            return first
+                self._enqueue(queue, queue, Block(series, first, rows, parts))
+            return Place(first, rows)
+
+    def _check_size(self, queue: _Queue, size: int) -> None:
+        if size > self._limit:
+            raise SourceError(
+                f"{queue.spec.name}: a block of {size - _size_of(0)} bytes doesn't fit into the queue of {self._limit} "
+                "bytes; append smaller blocks, or make it larger (queue='256 MiB')",
+                kind=ErrorKind.BOUNDS,
+            )
+
+    def _mark_gap(self, series: int) -> None:
+        """Queue the row that tells of a gap, if there is one now, where the block behind the gap will be."""
+        row = self._gaps.end(series)
+        if row is not None and self._gaps.table is not None:
+            table = self._queues[self._gaps.table]
+            self._enqueue(self._queues[series], table, Block(self._gaps.table, 0, 1, row))
+
+    def _enqueue(self, line: _Queue, queue: _Queue, block: Block) -> None:
+        """Let a block of one queue wait, in its own line or in that of another."""
+        line.waiting.append(block)
+        queue.rows += block.rows
+        queue.came.append((queue.rows, time.monotonic()))
+        queue.nbytes += _size(block)
+        self._work.notify()
 
     def _check(self, queue: _Queue) -> None:
         if self._failure is not None:
@@ -196,9 +235,9 @@ class Intake:
                     nbytes=queue.nbytes,
                     limit=self._limit,
                     lag_seconds=now - queue.came[0][1] if queue.came else 0.0,
-                    dropped=0,
+                    dropped=self._gaps.dropped(series),
                 )
-                for queue in self._queues
+                for series, queue in enumerate(self._queues)
             )
 
     @property
@@ -241,9 +280,17 @@ class Intake:
                 queue = self._queue_in_turn()
                 if queue is None:
                     break
-                taken.append(queue.waiting.popleft())
+                taken.append(self._numbered(queue.waiting.popleft()))
                 size += _size(taken[-1])
             return taken
+
+    def _numbered(self, block: Block) -> Block:
+        """Give a row that tells of a gap its number: these wait in the lines of several series, and count as taken."""
+        if block.series != self._gaps.table:
+            return block
+        first, self._marked = self._marked, self._marked + 1
+        count_rows(block.parts, self._queues[block.series].spec, first)
+        return replace(block, first=first)
 
     def _queue_in_turn(self) -> _Queue | None:
         for _ in self._queues:
@@ -307,10 +354,16 @@ class Intake:
         return any(queue.acknowledged < queue.rows for queue in self._queues)
 
     def close(self) -> None:
-        """Take no more blocks."""
+        """Take no more blocks; gaps at the end are marked."""
         with self._holding():
+            for series in range(len(self._queues)):
+                self._mark_gap(series)
             self._closed = True
             self._wake()
+
+    def gap_notes(self) -> list[str]:
+        """Return what the receipt has to say of dropped blocks."""
+        return self._gaps.notes()
 
     def first_lost(self) -> DurabilityError | None:
         """Return the error for rows that were appended and are not safe, if there are any."""
@@ -330,4 +383,8 @@ class Intake:
 
 def _size(block: Block) -> int:
     """Return what a block takes while it waits."""
-    return frame_bytes(block.nbytes) + BLOCK_BYTES
+    return _size_of(block.nbytes)
+
+
+def _size_of(nbytes: int) -> int:
+    return frame_bytes(nbytes) + BLOCK_BYTES

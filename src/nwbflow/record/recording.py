@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from nwbflow.record.build import Built, open_structure
 from nwbflow.record.ending import Ending
 from nwbflow.record.fold import Fold
 from nwbflow.record.folder import JournalFolder, remove
-from nwbflow.record.intake import Intake, QueueState
+from nwbflow.record.intake import Intake, Place, QueueState
 from nwbflow.record.journal import may_pass
 from nwbflow.record.manifest import Manifest
 from nwbflow.record.reading import JournalReader, Received
@@ -49,6 +49,8 @@ class Recording:
         Encoding threads.
     limit : int
         Bytes of each series that may wait for the journal.
+    dropping : collection of str
+        Names of the series whose blocks are dropped when that many wait; the table of gaps is recorded then too.
     events : Relay
         Gets events, from several threads.
     """
@@ -62,6 +64,7 @@ class Recording:
         sync: bool,
         workers: int,
         limit: int,
+        dropping: Collection[str],
         events: Relay,
     ) -> None:
         self._folder = folder
@@ -70,7 +73,7 @@ class Recording:
         self._events = events
         self._emit = events.emit
         self._process = os.getpid()
-        self._intake = Intake(manifest.series, limit)
+        self._intake = Intake(manifest.series, limit, dropping)
         places = (folder.path,) if manifest.spill is None else (folder.path, manifest.spill)
         self._writer = JournalWriter(self._intake, places, manifest.identity, sync=sync, warn=self._warn)
         self._ending = Ending(folder, manifest, partial, workers=workers, emit=events.emit)
@@ -95,8 +98,8 @@ class Recording:
 
     # --- appending ------------------------------------------------------------------------
 
-    def append(self, series: int, blocks: tuple[object, ...], timeout: float | None) -> tuple[int, int]:
-        """Take one block of each dataset of a series; return first row and number of rows.
+    def append(self, series: int, blocks: tuple[object, ...], timeout: float | None) -> Place:
+        """Take one block of each dataset of a series, or drop it; return what became of it.
 
         Raises
         ------
@@ -109,7 +112,7 @@ class Recording:
         given = as_rows(blocks, spec)
         arrays = [checked(block, dataset) for block, dataset in zip(given, spec.given, strict=True)]
         rows = equal_rows(arrays, spec)
-        return self._intake.put(series, parts_of(arrays, rows, spec), rows, timeout), rows
+        return self._intake.put(series, parts_of(arrays, rows, spec), rows, timeout)
 
     def acknowledged(self, series: int) -> int:
         """Return how many rows of a series are safe."""
@@ -255,6 +258,7 @@ class Recording:
             lost.add_note(f"{self._folder.target} is finished, with all rows that were acknowledged")
         failures = self._writer.failures
         more = [f"{failures} times the journal could not be written; it went on in a new segment"] if failures else []
+        more += self._intake.gap_notes()
         return replace(built, notes=(*self._notes, *more, *built.notes)), seconds, lost
 
     def check_reentry(self) -> None:
