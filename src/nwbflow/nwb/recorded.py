@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError
+from nwbflow.record.queues import Place
 from nwbflow.record.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """What one ``append`` was given: a place in its series, not yet a promise.
+
+    ``await ticket`` waits in a coroutine until the block is safe, and raises what :meth:`wait` raises.
 
     Parameters
     ----------
@@ -53,6 +56,14 @@ class Ticket:
         if self.dropped:
             raise self._was_dropped()
         return self._recording.wait(self._series, self.first + self.count, timeout)
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> bool:
+        if self.dropped:
+            raise self._was_dropped()
+        return await self._recording.wait_async(self._series, self.first + self.count)
 
     def _was_dropped(self) -> DurabilityError:
         name = self._recording.manifest.series[self._series].name
@@ -117,8 +128,96 @@ class RecordedSeries:
         nwbflow.errors.DurabilityError
             If the block can't be taken in time, or nothing can be made safe any more.
         """
-        place = self._recording.append(self._position, self._in_order(data, timestamps, control), timeout)
+        return self._ticket(self._recording.append(self._position, self._in_order(data, timestamps, control), timeout))
+
+    async def append_async(self, data: object, *, timestamps: object = None, control: object = None) -> Ticket:
+        """Do as :meth:`append` in a coroutine: while the queue is full, others go on.
+
+        Parameters
+        ----------
+        data, timestamps, control
+            As in :meth:`append`. Copied at once.
+
+        Returns
+        -------
+        Ticket
+            Can be awaited.
+
+        Raises
+        ------
+        nwbflow.errors.NwbflowError
+            As :meth:`append`. If it is cancelled, the block was not taken.
+        """
+        blocks = self._in_order(data, timestamps, control)
+        return self._ticket(await self._recording.append_async(self._position, blocks))
+
+    def extend(self, blocks: Iterable[object], *, timeout: float | None = None) -> int:
+        """Append every block of an iterable, till it ends.
+
+        Parameters
+        ----------
+        blocks : iterable
+            Of a series with nothing but data, blocks of samples; else tuples of blocks in the order of ``fields``,
+            such as ``(data, timestamps)``, or mappings of field (or column) to block.
+        timeout : float, optional
+            As in :meth:`append`, for each block.
+
+        Returns
+        -------
+        int
+            Number of rows that were taken.
+
+        Raises
+        ------
+        nwbflow.errors.NwbflowError
+            As :meth:`append`. After that, and after an error of the iterable, what was appended before is recorded.
+        """
+        rows = 0
+        for block in blocks:
+            rows += self._recording.append(self._position, self._taken_apart(block), timeout).count
+        return rows
+
+    async def extend_async(self, blocks: Iterable[object] | AsyncIterable[object]) -> int:
+        """Do as :meth:`extend` in a coroutine, of an asynchronous iterable (or of another one).
+
+        Parameters
+        ----------
+        blocks : async iterable or iterable
+            As in :meth:`extend`.
+
+        Returns
+        -------
+        int
+            Number of rows that were taken.
+
+        Raises
+        ------
+        nwbflow.errors.NwbflowError
+            As in :meth:`extend`.
+        """
+        rows = 0
+        async for block in _asynchronous(blocks):
+            rows += (await self._recording.append_async(self._position, self._taken_apart(block))).count
+        return rows
+
+    def _ticket(self, place: Place) -> Ticket:
         return Ticket(place.first, place.count, place.dropped, self._recording, self._position)
+
+    def _taken_apart(self, block: object) -> tuple[object, ...]:
+        """Return what one item of an iterable has for each dataset."""
+        if self._is_table:
+            return self._in_order(block, None, None)
+        if isinstance(block, tuple) and len(block) == len(self.fields):
+            return block
+        if isinstance(block, Mapping) and set(block) == set(self.fields):
+            return tuple(block[field] for field in self.fields)
+        if isinstance(block, tuple | Mapping) or len(self.fields) > 1:
+            names = ", ".join(self.fields)
+            raise SettingsError(
+                f"{self.name}: a block is a {type(block).__name__}; give tuples ({names}) or mappings of these names",
+                kind=ErrorKind.OPTION,
+            )
+        return (block,)
 
     def _in_order(self, data: object, timestamps: object, control: object) -> tuple[object, ...]:
         """Return a block for each dataset, in the order of the manifest."""
@@ -157,3 +256,12 @@ class RecordedSeries:
     def acknowledged(self) -> int:
         """Number of rows that are safe: all rows before this one can be recovered, bit for bit."""
         return self._recording.acknowledged(self._position)
+
+
+async def _asynchronous(blocks: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
+    if isinstance(blocks, AsyncIterable):
+        async for block in blocks:
+            yield block
+    else:
+        for block in blocks:
+            yield block

@@ -5,77 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, SourceError
 from nwbflow.model.data import Array
 from nwbflow.record.blocks import count_rows
 from nwbflow.record.gaps import Gaps
-from nwbflow.record.journal import Block, frame_bytes
+from nwbflow.record.journal import Block
 from nwbflow.record.manifest import LiveSeries
+from nwbflow.record.queues import Place, Queue, QueueState, bytes_of, size_of
 
 BATCH_BYTES = 8 * 2**20
 """What is written to the journal at a time, at most, if several blocks wait."""
-
-BLOCK_BYTES = 500
-"""What a block that waits takes besides its rows, roughly: a queue of tiny blocks is mostly this."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """How one series' queue stands.
-
-    Parameters
-    ----------
-    rows, acknowledged : int
-        Rows that were appended, and that are safe.
-    nbytes, limit : int
-        What waits for the journal, and what may, in bytes.
-    lag_seconds : float
-        Age of the oldest row that is not safe; 0 if all are.
-    dropped : int
-        Rows that were refused because the queue was full.
-    """
-
-    rows: int
-    acknowledged: int
-    nbytes: int
-    limit: int
-    lag_seconds: float
-    dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What became of one block.
-
-    Parameters
-    ----------
-    first : int
-        Its first row in the series; or, if it was dropped, the row before which it is missing.
-    count, dropped : int
-        Rows that were taken, and that were not.
-    """
-
-    first: int
-    count: int
-    dropped: int = 0
-
-
-@dataclass(slots=True)
-class _Queue:
-    """One series' blocks that are not acknowledged."""
-
-    spec: LiveSeries
-    room: threading.Condition
-    settled: threading.Condition
-    waiting: deque[Block]
-    came: deque[tuple[int, float]]  # last row and time of each block that is not acknowledged
-    nbytes: int = 0
-    rows: int = 0
-    acknowledged: int = 0
 
 
 class Intake:
@@ -99,7 +42,7 @@ class Intake:
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
         self._queues = [
-            _Queue(spec, threading.Condition(self._lock), threading.Condition(self._lock), deque(), deque())
+            Queue(spec, threading.Condition(self._lock), threading.Condition(self._lock), deque(), deque(), [])
             for spec in series
         ]
         self._next = 0
@@ -148,32 +91,55 @@ class Intake:
             If the journal can't be written any more, or not within `timeout` seconds.
         """
         queue = self._queues[series]
-        size = _size(Block(series, 0, rows, parts))
-        self._check_size(queue, size)
+        block = Block(series, 0, rows, parts)
+        self._check_size(queue, size_of(block))
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._holding():
-            self._check(queue)
-            while rows and queue.nbytes + size > self._limit:
-                self._hinders = True
-                if self._gaps.drops(series):
-                    self._gaps.drop(series, queue.rows, rows, parts)
-                    return Place(queue.rows, 0, rows)
+            while (place := self._placed(queue, block)) is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._too_slow(queue, timeout)
                 queue.room.wait(left)
-                self._check(queue)
-            first = queue.rows
-            if rows:
-                self._mark_gap(series)
-                count_rows(parts, queue.spec, first)
-                self._enqueue(queue, queue, Block(series, first, rows, parts))
-            return Place(first, rows)
+            return place
 
-    def _check_size(self, queue: _Queue, size: int) -> None:
+    def offer(self, series: int, parts: tuple[Array, ...], rows: int, call: Callable[[], None]) -> Place | None:
+        """Do as :meth:`put`, but where that would wait, return ``None`` and `call` when to try again.
+
+        Raises
+        ------
+        SourceError, SettingsError, DurabilityError
+            As :meth:`put`.
+        """
+        queue = self._queues[series]
+        block = Block(series, 0, rows, parts)
+        self._check_size(queue, size_of(block))
+        with self._holding():
+            place = self._placed(queue, block)
+            if place is None:
+                queue.calls.append((0, call))
+            return place
+
+    def _placed(self, queue: Queue, block: Block) -> Place | None:
+        """Queue a block or drop it; return ``None`` if it has to wait."""
+        self._check(queue)
+        first, rows, series = queue.rows, block.rows, block.series
+        if not rows:
+            return Place(first, 0)
+        if queue.nbytes + size_of(block) <= self._limit:
+            self._mark_gap(series)
+            count_rows(block.parts, queue.spec, first)
+            self._enqueue(queue, queue, replace(block, first=first))
+            return Place(first, rows)
+        self._hinders = True
+        if not self._gaps.drops(series):
+            return None
+        self._gaps.drop(series, first, rows, block.parts)
+        return Place(first, 0, rows)
+
+    def _check_size(self, queue: Queue, size: int) -> None:
         if size > self._limit:
             raise SourceError(
-                f"{queue.spec.name}: a block of {size - _size_of(0)} bytes doesn't fit into the queue of {self._limit} "
+                f"{queue.spec.name}: a block of {size - bytes_of(0)} bytes doesn't fit into the queue of {self._limit} "
                 "bytes; append smaller blocks, or make it larger (queue='256 MiB')",
                 kind=ErrorKind.BOUNDS,
             )
@@ -185,15 +151,15 @@ class Intake:
             table = self._queues[self._gaps.table]
             self._enqueue(self._queues[series], table, Block(self._gaps.table, 0, 1, row))
 
-    def _enqueue(self, line: _Queue, queue: _Queue, block: Block) -> None:
+    def _enqueue(self, line: Queue, queue: Queue, block: Block) -> None:
         """Let a block of one queue wait, in its own line or in that of another."""
         line.waiting.append(block)
         queue.rows += block.rows
         queue.came.append((queue.rows, time.monotonic()))
-        queue.nbytes += _size(block)
+        queue.nbytes += size_of(block)
         self._work.notify()
 
-    def _check(self, queue: _Queue) -> None:
+    def _check(self, queue: Queue) -> None:
         if self._failure is not None:
             raise self._lost(queue)
         if self._closed:
@@ -201,7 +167,7 @@ class Intake:
                 f"{queue.spec.name}: the recorder is closed; nothing can be appended any more", kind=ErrorKind.CLOSED
             )
 
-    def _lost(self, queue: _Queue) -> DurabilityError:
+    def _lost(self, queue: Queue) -> DurabilityError:
         text, kind = self._failure or ("", ErrorKind.IO)
         return DurabilityError(
             f"{queue.spec.name}: {text}. {queue.acknowledged} rows are safe (of {queue.rows} appended): close the "
@@ -210,7 +176,7 @@ class Intake:
             durable=queue.acknowledged,
         )
 
-    def _too_slow(self, queue: _Queue, timeout: float | None) -> DurabilityError:
+    def _too_slow(self, queue: Queue, timeout: float | None) -> DurabilityError:
         cause = self._trouble or "the disk is slower than the data"
         kind = ErrorKind.NO_SPACE if self._trouble else ErrorKind.IO
         return DurabilityError(
@@ -265,6 +231,15 @@ class Intake:
                 queue.settled.wait(left)
             return True
 
+    def tell(self, series: int, end: int, call: Callable[[], None]) -> bool:
+        """Call something once all rows below `end` are safe, or never will be; ``False`` if that is so already."""
+        queue = self._queues[series]
+        with self._holding():
+            if queue.acknowledged >= end or self._failure is not None:
+                return False
+            queue.calls.append((end, call))
+            return True
+
     # --- the one who writes the journal ---------------------------------------------------
 
     def take(self) -> list[Block]:
@@ -281,7 +256,7 @@ class Intake:
                 if queue is None:
                     break
                 taken.append(self._numbered(queue.waiting.popleft()))
-                size += _size(taken[-1])
+                size += size_of(taken[-1])
             return taken
 
     def _numbered(self, block: Block) -> Block:
@@ -292,7 +267,7 @@ class Intake:
         count_rows(block.parts, self._queues[block.series].spec, first)
         return replace(block, first=first)
 
-    def _queue_in_turn(self) -> _Queue | None:
+    def _queue_in_turn(self) -> Queue | None:
         for _ in self._queues:
             queue = self._queues[self._next]
             self._next = (self._next + 1) % len(self._queues)
@@ -310,13 +285,14 @@ class Intake:
             for block in blocks:
                 queue = self._queues[block.series]
                 queue.acknowledged = block.first + block.rows
-                queue.nbytes -= _size(block)
+                queue.nbytes -= size_of(block)
                 while queue.came and queue.came[0][0] <= queue.acknowledged:
                     queue.came.popleft()
             self._frames += len(blocks)
             for series in {block.series for block in blocks}:
                 self._queues[series].settled.notify_all()
                 self._queues[series].room.notify_all()
+                self._queues[series].make_calls()
             self._progress.notify_all()
 
     @property
@@ -372,6 +348,8 @@ class Intake:
             return self._lost(lost[0]) if lost and self._failure is not None else None
 
     def _wake(self) -> None:
+        for queue in self._queues:
+            queue.make_calls(even_if_not_safe=self._failure is not None)
         for condition in (
             self._work,
             self._progress,
@@ -379,12 +357,3 @@ class Intake:
             *(q.settled for q in self._queues),
         ):
             condition.notify_all()
-
-
-def _size(block: Block) -> int:
-    """Return what a block takes while it waits."""
-    return _size_of(block.nbytes)
-
-
-def _size_of(nbytes: int) -> int:
-    return frame_bytes(nbytes) + BLOCK_BYTES

@@ -13,16 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, StorageError
+from nwbflow.model.data import Array
 from nwbflow.model.events import Warned
 from nwbflow.observe.relay import Relay
 from nwbflow.record.blocks import as_rows, checked, equal_rows, parts_of
 from nwbflow.record.build import Built, open_structure
+from nwbflow.record.calls import Call
 from nwbflow.record.ending import Ending
 from nwbflow.record.fold import Fold
 from nwbflow.record.folder import JournalFolder, remove
-from nwbflow.record.intake import Intake, Place, QueueState
+from nwbflow.record.intake import Intake
 from nwbflow.record.journal import may_pass
 from nwbflow.record.manifest import Manifest
+from nwbflow.record.queues import Place, QueueState
 from nwbflow.record.reading import JournalReader, Received
 from nwbflow.record.writing import RETRY_SECONDS, JournalWriter
 
@@ -106,13 +109,27 @@ class Recording:
         SourceError, SettingsError, DurabilityError
             Why it was not taken.
         """
+        parts, rows = self._parts(series, blocks)
+        return self._intake.put(series, parts, rows, timeout)
+
+    async def append_async(self, series: int, blocks: tuple[object, ...]) -> Place:
+        """Do as :meth:`append`, but wait as a coroutine does."""
+        parts, rows = self._parts(series, blocks)
+        while True:
+            call = Call()
+            place = self._intake.offer(series, parts, rows, call)
+            if place is not None:
+                return place
+            await call.wait()
+
+    def _parts(self, series: int, blocks: tuple[object, ...]) -> tuple[tuple[Array, ...], int]:
         self.check_process()
         self._events.check_outside("append()")
         spec = self._manifest.series[series]
         given = as_rows(blocks, spec)
         arrays = [checked(block, dataset) for block, dataset in zip(given, spec.given, strict=True)]
         rows = equal_rows(arrays, spec)
-        return self._intake.put(series, parts_of(arrays, rows, spec), rows, timeout)
+        return parts_of(arrays, rows, spec), rows
 
     def acknowledged(self, series: int) -> int:
         """Return how many rows of a series are safe."""
@@ -123,6 +140,14 @@ class Recording:
         """Wait until the rows of a series below `end` are safe."""
         self.check_process()
         return self._intake.wait(series, end, timeout)
+
+    async def wait_async(self, series: int, end: int) -> bool:
+        """Wait, as a coroutine does, until the rows of a series below `end` are safe."""
+        self.check_process()
+        call = Call()
+        if self._intake.tell(series, end, call):
+            await call.wait()
+        return self._intake.wait(series, end, 0)
 
     def states(self) -> tuple[QueueState, ...]:
         """Return how the queue of every series stands."""
