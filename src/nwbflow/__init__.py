@@ -21,6 +21,7 @@ from nwbflow.nwb.external import copy, link
 from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
 from nwbflow.nwb.live import live
 from nwbflow.nwb.mapping import concat, link_raw
+from nwbflow.nwb.monitor import DataChunkProcessor, NumSampleCounter
 from nwbflow.nwb.open import open  # noqa: A004
 from nwbflow.nwb.recorded import RecordedSeries, Ticket
 from nwbflow.nwb.recorder import Recorder, recorders
@@ -35,12 +36,14 @@ __version__ = "0.1.0"
 __all__ = [
     "HDF5IO",
     "NWBHDF5IO",
+    "DataChunkProcessor",
     "DataIO",
     "DatasetReceipt",
     "DurabilityError",
     "ErrorKind",
     "LinkError",
     "LinkMismatchWarning",
+    "NumSampleCounter",
     "NwbflowError",
     "PlanError",
     "Profile",
