@@ -85,7 +85,7 @@ def record(
     events
         Append every event of the recording to this file, one JSON object a line.
     monitor
-        Show a page about the run at [HOST:]PORT, such as 8765; only this machine can look if no host is given.
+        Show the recording on a web page at [HOST:]PORT; its address is printed. Port 0 is any free one.
     no_progress
         Show no progress (there is none either where standard error is no terminal).
     quiet

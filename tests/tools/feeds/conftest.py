@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nwbflow
-from nwbflow.tools.feeds import FeedServer
+from nwbflow.tools.feeds import FeedServer, listen
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -49,7 +49,7 @@ def recorder(tmp_path):
 
 @pytest.fixture
 def server(recorder):
-    with FeedServer(recorder, ["probe", "licks"], tcp=("127.0.0.1", 0), limits=QUICK) as server:
+    with FeedServer(recorder, ["probe", "licks"], listen(tcp=("127.0.0.1", 0)), limits=QUICK) as server:
         yield server
 
 

@@ -11,7 +11,7 @@ from feeders import QUICK, Raw, hello, rows, session
 
 import nwbflow
 from nwbflow.errors import ErrorKind, SettingsError, TargetError
-from nwbflow.tools.feeds import Client, FeedError, FeedServer, wire
+from nwbflow.tools.feeds import Client, FeedError, FeedServer, listen, wire
 
 pytestmark = pytest.mark.requirement("S7")
 PROBE = "/acquisition/probe/data"
@@ -34,7 +34,7 @@ def failure(client):
 def test_rows_of_two_clients_over_tcp_and_unix_are_in_the_file(tmp_path, recorder, probe_rows, stored):
     times = np.arange(900) / 7
     address = tmp_path / "feeds"
-    with FeedServer(recorder, ["probe", "licks"], tcp=("127.0.0.1", 0), unix=address, limits=QUICK) as server:
+    with FeedServer(recorder, ["probe", "licks"], listen(tcp=("127.0.0.1", 0), unix=address), limits=QUICK) as server:
         assert server.addresses[1] == str(address)
         with (
             probe_client(server) as probe,
@@ -255,7 +255,7 @@ def test_a_client_goes_on_in_a_new_recording_with_what_was_not_acknowledged(tmp_
             assert client._state.wait_for(lambda: client.acknowledged == 60, 30)
     with (
         nwbflow.Recorder(session(), tmp_path / "new.nwb") as recorder,
-        FeedServer(recorder, ["probe"], unix=address) as server,
+        FeedServer(recorder, ["probe"], listen(unix=address)) as server,
     ):
         client.close(30)
         assert server.wait_until_done(30)
@@ -264,8 +264,8 @@ def test_a_client_goes_on_in_a_new_recording_with_what_was_not_acknowledged(tmp_
 
 def test_beyond_this_machine_clients_need_the_token(recorder, tmp_path):
     with pytest.raises(SettingsError, match=r"0\.0\.0\.0 can be reached from other machines: give a token"):
-        FeedServer(recorder, ["probe"], tcp=("0.0.0.0", 0))
-    with FeedServer(recorder, ["probe"], tcp=("0.0.0.0", 0), token="sésame") as server:
+        FeedServer(recorder, ["probe"], listen(tcp=("0.0.0.0", 0)))
+    with FeedServer(recorder, ["probe"], listen(tcp=("0.0.0.0", 0), token="sésame")) as server:
         port = server.addresses[0][1]
         for wrong in ("", "sesame"):
             with pytest.raises(FeedError, match="the token is missing or wrong"):
@@ -280,22 +280,22 @@ def test_addresses_that_cannot_be_listened_on_say_why(recorder, tmp_path):
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(TargetError, match="give another port") as caught,
     ):
-        FeedServer(recorder, ["probe"], tcp=taken.getsockname())
+        FeedServer(recorder, ["probe"], listen(tcp=taken.getsockname()))
     assert caught.value.kind is ErrorKind.LOCKED
     file = tmp_path / "file"
     file.write_text("precious")
     with pytest.raises(TargetError, match="is there already, and no socket"):
-        FeedServer(recorder, ["probe"], unix=file)
+        FeedServer(recorder, ["probe"], listen(unix=file))
     assert file.read_text() == "precious"
     left = tmp_path / "left"
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(left))  # and never listened: as after a kill, nobody answers
-    with FeedServer(recorder, ["probe"], unix=left):
+    with FeedServer(recorder, ["probe"], listen(unix=left)):
         assert left.stat().st_mode & 0o077 == 0
         with pytest.raises(TargetError, match="somebody listens there already"):
-            FeedServer(recorder, ["probe"], unix=left)
+            FeedServer(recorder, ["probe"], listen(unix=left))
     with pytest.raises(SettingsError, match="nowhere to listen"):
-        FeedServer(recorder, ["probe"])
+        FeedServer(recorder, ["probe"], listen())
 
 
 @pytest.mark.parametrize(

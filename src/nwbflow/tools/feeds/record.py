@@ -19,6 +19,7 @@ from nwbflow.tools.feeds.clock import SessionClock
 from nwbflow.tools.feeds.lsl import LslFeed, LslInlet, declare
 from nwbflow.tools.feeds.server import FeedServer
 from nwbflow.tools.feeds.session import make_session
+from nwbflow.tools.feeds.sockets import listen
 from nwbflow.tools.metadata import RecordMetadata, load
 
 _LOOK_SECONDS = 0.1
@@ -92,6 +93,7 @@ def record_streams(
     given = load(RecordMetadata, metadata)
     _check(settings, given)
     tcp = None if settings.tcp is None else parse_address(settings.tcp)
+    streams = [stream.name for stream in given.streams]
     inlets = [_found(query, settings.lsl_wait, say) for query in settings.lsl]
     now = datetime.now(UTC).astimezone()
     draft = make_session(given, now)
@@ -103,6 +105,9 @@ def record_streams(
         for inlet in inlets:
             inlet.open()  # what comes while the file is laid out waits in the inlet
     with ExitStack() as stack:
+        listening = None
+        if tcp is not None or settings.unix is not None:
+            listening = stack.enter_context(listen(tcp=tcp, unix=settings.unix, token=settings.token))
         recorder = stack.enter_context(
             Recorder(
                 draft.nwbfile,
@@ -114,26 +119,17 @@ def record_streams(
                 overwrite=settings.overwrite,
             )
         )
+        stack.callback(say, "ending: completing and verifying the file; Ctrl-C to leave that to nwbflow recover")
         server = None
-        if tcp is not None or settings.unix is not None:
-            streams = [f"/acquisition/{stream.name}" for stream in given.streams]
-            server = stack.enter_context(
-                FeedServer(
-                    recorder,
-                    streams,
-                    tcp=tcp,
-                    unix=settings.unix,
-                    token=settings.token,
-                    session_start=draft.nwbfile.timestamps_reference_time,
-                )
-            )
+        if listening is not None:
+            start = draft.nwbfile.timestamps_reference_time
+            server = stack.enter_context(FeedServer(recorder, streams, listening, session_start=start))
             for address in server.addresses:
                 say(f"listening on {address if isinstance(address, str) else _shown(address)}")
         if clock is not None:
             stack.enter_context(LslFeed(recorder, list(zip(inlets, names, strict=True)), clock))
         say(f"recording to {out}; end with Ctrl-C")
         _wait(settings.duration, stop, server if not inlets else None)
-        say("ending: completing and verifying the file")
     receipt = recorder.close()
     return replace(receipt, notes=(*draft.notes, *receipt.notes))
 

@@ -9,7 +9,6 @@ import threading
 import time
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +20,7 @@ from nwbflow.nwb.recorder import Recorder
 from nwbflow.observe.dashboard.access import Access
 from nwbflow.tools.feeds import wire
 from nwbflow.tools.feeds.connection import GOODBYE_SECONDS, Connection, Limits
-from nwbflow.tools.feeds.sockets import accept, listen, remove_unix
+from nwbflow.tools.feeds.sockets import Listening, accept
 
 TELL_SECONDS = 0.01
 """How often clients are told what is acknowledged."""
@@ -64,12 +63,8 @@ class FeedServer:
     streams : sequence of str
         Names of the series that may be fed. Their ``data`` are live, and their ``timestamps`` where they have a time
         stamp for each row.
-    tcp : tuple of str and int, optional
-        Host and port to listen on; port 0 is any free one. Beyond this machine (loopback) a token is needed.
-    unix : str or pathlib.Path, optional
-        Path of a Unix socket to listen on, for this user only.
-    token : str, optional
-        What every client has to know.
+    listening : Listening
+        Where clients connect; see :func:`listen`. Closed with the server.
     session_start : datetime.datetime, optional
         What time stamps count from (``nwbfile.timestamps_reference_time``); clients are told.
     limits : Limits
@@ -78,26 +73,22 @@ class FeedServer:
     Raises
     ------
     nwbflow.errors.SettingsError
-        If there is nowhere to listen, no series to feed, or no token where one is needed.
+        If there is no series to feed.
     nwbflow.errors.UnsupportedError
         If a series has other live datasets than data and time stamps.
-    nwbflow.errors.TargetError
-        If the address can't be listened on.
     """
 
     def __init__(
         self,
         recorder: Recorder,
         streams: list[str] | tuple[str, ...],
+        listening: Listening,
         *,
-        tcp: tuple[str, int] | None = None,
-        unix: str | Path | None = None,
-        token: str | None = None,
         session_start: datetime | None = None,
         limits: Limits = Limits(),  # noqa: B008
     ) -> None:
         self._recorder = recorder
-        self._token = token
+        self._listening = listening
         self._limits = limits
         self._start = math.nan if session_start is None else session_start.timestamp()
         self._identity = secrets.token_bytes(16)
@@ -109,10 +100,7 @@ class FeedServer:
         self._connections: set[Connection] = set()
         self._threads: set[threading.Thread] = set()
         self._closing = False
-        self._unix = None if unix is None else Path(unix)
-        listeners = listen(tcp, self._unix, token)
-        self.addresses: tuple[tuple[str, int] | str, ...] = tuple(address for _, address in listeners)
-        self._listeners = [listener for listener, _ in listeners]
+        self.addresses = tuple(listening.addresses)
         self._wake, self._woken = socket.socketpair()
         self._teller = threading.Thread(target=self._tell, name="nwbflow-feeds-tell", daemon=True)
         self._accepter = threading.Thread(target=self._accept, name="nwbflow-feeds-accept", daemon=True)
@@ -123,7 +111,7 @@ class FeedServer:
 
     def _accept(self) -> None:
         """Take connections until the server is closed."""
-        for sock, peer in accept(self._listeners, self._woken):
+        for sock, peer in accept(self._listening.sockets, self._woken):
             connection = Connection(sock, peer)
             with self._state:
                 full = len(self._connections) >= self._limits.clients
@@ -170,7 +158,8 @@ class FeedServer:
         if kind != wire.HELLO:
             raise wire.malformed(f"{kind.decode()} came first; a client begins with HELO")
         hello = wire.Hello.unpack(bytes(body))
-        if self._token is not None and not Access(self._token).knows(hello.token):
+        token = self._listening.token
+        if token is not None and not Access(token).knows(hello.token):
             raise SourceError("the token is missing or wrong", kind=ErrorKind.PERMISSION)
         stream = self._streams.get(hello.stream)
         if stream is None:
@@ -222,7 +211,7 @@ class FeedServer:
             with self._state:
                 if stream.audience is connection:
                     stream.audience = None
-                if stream.connection is connection:
+                if stream.connection is connection and not self._closing:  # close() says goodbye to it
                     stream.connection = None
 
     def _append(self, stream: _Stream, block: wire.Rows) -> None:
@@ -299,10 +288,7 @@ class FeedServer:
         self._accepter.join()
         with self._state:
             connections, threads = tuple(self._connections), tuple(self._threads)
-        for listener in self._listeners:
-            listener.close()
-        if self._unix is not None:
-            remove_unix(self._unix)
+        self._listening.close()
         for connection in connections:
             connection.interrupt()
         self._say_goodbyes(time.monotonic() + END_SECONDS)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.observe.dashboard.access import is_loopback
@@ -20,21 +22,78 @@ BACKLOG = 128
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 
 
+class Listening:
+    """Sockets that listen, and what is asked of those who connect; made by :func:`listen`.
+
+    Parameters
+    ----------
+    sockets : list of socket.socket
+        They are listening.
+    addresses : list of tuple or str
+        Host and port, or path, of each: where clients connect.
+    token : str or None
+        What clients have to know.
+    unix : pathlib.Path or None
+        The path to remove at the end.
+    """
+
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        addresses: list[tuple[str, int] | str],
+        token: str | None,
+        unix: Path | None,
+    ) -> None:
+        self.sockets, self.addresses, self.token = sockets, addresses, token
+        self._unix = unix
+
+    def close(self) -> None:
+        """Listen no more. May be called again."""
+        for listener in self.sockets:
+            listener.close()
+        if self._unix is not None:
+            with suppress(OSError):
+                self._unix.unlink()
+            self._unix = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def listen(
-    tcp: tuple[str, int] | None, unix: Path | None, token: str | None
-) -> list[tuple[socket.socket, tuple[str, int] | str]]:
-    """Return listening sockets, each with its address.
+    *, tcp: tuple[str, int] | None = None, unix: str | Path | None = None, token: str | None = None
+) -> Listening:
+    """Listen for clients: they can connect, and wait until a :class:`FeedServer` serves them.
+
+    Parameters
+    ----------
+    tcp : tuple of str and int, optional
+        Host and port; port 0 is any free one. Beyond this machine (loopback) a token is needed.
+    unix : str or pathlib.Path, optional
+        Path of a Unix socket, for this user only. What a killed process has left there is replaced.
+    token : str, optional
+        What every client has to know.
+
+    Returns
+    -------
+    Listening
+        To be given to a server, which closes it.
 
     Raises
     ------
-    SettingsError
+    nwbflow.errors.SettingsError
         If there is nowhere to listen, or no token where one is needed.
-    TargetError
+    nwbflow.errors.TargetError
         If an address can't be listened on.
     """
     if tcp is None and unix is None:
         raise SettingsError("nowhere to listen: give tcp=(host, port) or unix=path", kind=ErrorKind.OPTION)
-    listeners: list[tuple[socket.socket, tuple[str, int] | str]] = []
+    found = Listening([], [], token, None)
     if tcp is not None:
         if token is None and not is_loopback(tcp[0]):
             raise SettingsError(
@@ -42,15 +101,17 @@ def listen(
                 "127.0.0.1",
                 kind=ErrorKind.OPTION,
             )
-        listeners.append(_listen_tcp(*tcp))
+        listener, address = _listen_tcp(*tcp)
+        found.sockets.append(listener)
+        found.addresses.append(address)
     if unix is not None:
         try:
-            listeners.append((_listen_unix(unix), str(unix)))
+            found.sockets.append(_listen_unix(Path(unix)))
         except BaseException:
-            for listener, _ in listeners:
-                listener.close()
+            found.close()
             raise
-    return listeners
+        return Listening(found.sockets, [*found.addresses, str(unix)], token, Path(unix))
+    return found
 
 
 def _listen_tcp(host: str, port: int) -> tuple[socket.socket, tuple[str, int]]:
@@ -102,12 +163,6 @@ def _remove_stale(path: Path) -> None:
         except OSError as error:
             raise _cannot(str(path), error, "give another path") from error
     raise TargetError(f"{path}: somebody listens there already; give another path", kind=ErrorKind.LOCKED)
-
-
-def remove_unix(path: Path) -> None:
-    """Remove the socket that was listened on."""
-    with suppress(OSError):
-        path.unlink()
 
 
 def _cannot(where: str, error: OSError, way_out: str) -> TargetError:
