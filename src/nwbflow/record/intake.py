@@ -317,13 +317,15 @@ class Intake:
 
     # --- the one who folds, and the end ---------------------------------------------------
 
-    def wait_for_frame(self, number: int) -> bool:
-        """Wait until frame `number` is in the journal; return whether it ever will be."""
+    def wait_for_frame(self, number: int, timeout: float) -> bool | None:
+        """Wait until frame `number` is in the journal; return whether it ever will be, ``None`` if not yet."""
+        deadline = time.monotonic() + timeout
         with self._holding():
             while self._frames <= number:
                 if self._failure is not None or (self._closed and not self._unsettled()):
                     return False
-                self._progress.wait()
+                if not self._progress.wait(deadline - time.monotonic()):
+                    return None
             return True
 
     def _unsettled(self) -> bool:

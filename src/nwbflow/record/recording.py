@@ -25,6 +25,7 @@ from nwbflow.record.folder import JournalFolder, remove
 from nwbflow.record.intake import Intake
 from nwbflow.record.journal import may_pass
 from nwbflow.record.manifest import Manifest
+from nwbflow.record.preview import SHOW_SECONDS
 from nwbflow.record.queues import Place, QueueState
 from nwbflow.record.reading import JournalReader, Received
 from nwbflow.record.writing import RETRY_SECONDS, JournalWriter
@@ -87,7 +88,7 @@ class Recording:
         self._fold_error: BaseException | None = None
         file = open_structure(partial)
         self._file_handle: int | None = file.id.get_vfd_handle()
-        self._fold = Fold(file, manifest, workers=workers, emit=self._emit)
+        self._fold = Fold(file, manifest, workers=workers, emit=self._emit, early=True)
         file.swmr_mode = True
         self._folder_thread = threading.Thread(target=self._fold_along, name="nwbflow-fold", daemon=True)
         _recordings.add(self)
@@ -189,8 +190,14 @@ class Recording:
         reader = None
         try:
             reader = JournalReader(self._folder.path, self._manifest)
-            while self._intake.wait_for_frame(reader.expected) and not self._halting:
-                self._fold.take(self._read_back(reader))
+            while not self._halting:
+                there = self._intake.wait_for_frame(reader.expected, SHOW_SECONDS)
+                if there:
+                    self._fold.take(self._read_back(reader))
+                elif there is None:
+                    self._fold.go_on()
+                else:
+                    break
         except Exception as error:
             self._fold_error = error
             self._give_up_partial(error)
