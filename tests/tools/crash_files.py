@@ -1,7 +1,7 @@
 """Crash files as other programs leave them: plain PyNWB and h5py, killed by SIGKILL at a seeded block.
 
-Run as a script it is the writer: ``python crash_files.py CASE PATH SEED``. It prints, before it dies, how many rows it
-had written and how many it had flushed, and kills itself; for a full disk the system does.
+``python crash_files.py FOLDER SEED`` makes each of them, mends it, and prints what came of it. A writer says before it
+dies how many rows it had written, and how many of them it had flushed, and kills itself.
 """
 
 import json
@@ -9,11 +9,11 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import sys
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -232,17 +232,42 @@ CASES = {
 
 
 def make(case, path, seed=0):
-    """Make a crash file; return rows written and flushed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, case, str(path), str(seed)],
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    assert done.stdout, done.stderr
-    told = json.loads(done.stdout.splitlines()[0])
+    """Make a crash file in a forked process; return rows written and flushed. Only where there are no threads."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.dup2(writing, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            CASES[case](str(path), seed)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        told = json.loads(file.readline())
+    os.waitpid(process, 0)
     return told["written"], told["flushed"]
 
 
+def run(folder, seed):
+    """Make every case, mend it, and print what came of each as one line of JSON."""
+    from nwbflow.errors import NwbflowError
+    from nwbflow.tools.mend.mend import mend
+
+    for case in CASES:
+        path = Path(folder) / f"{case}.nwb"
+        written, flushed = make(case, path, seed)
+        before = path.read_bytes()
+        told = {"case": case, "seed": seed, "written": written, "flushed": flushed, "path": str(path)}
+        try:
+            found = mend(path, path.with_name(f"{case}.recovered.nwb"))
+        except NwbflowError as error:
+            found = {"error": str(error).partition(": ")[2], "fine": False}
+        print(json.dumps(told | found | {"untouched": path.read_bytes() == before}), flush=True)
+
+
 if __name__ == "__main__":
-    CASES[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    import warnings
+
+    warnings.simplefilter("ignore")
+    run(sys.argv[1], int(sys.argv[2]))

@@ -16,6 +16,7 @@ from nwbflow.record.recover import recover as finish_recording
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.replace import refuse_full
 from nwbflow.sinks.staging import check_length, check_target, free_name, is_locked, journal_path
+from nwbflow.sinks.superblock import read_superblock
 from nwbflow.tools.mend.process import mend_apart
 
 _ROOM = 2**20
@@ -127,6 +128,7 @@ def _mended(source: Path, target: Path, building: Path) -> Recovery:
     refuse_full(target.parent, before.st_blocks * 512 + _ROOM, f"{target}: the recovered file")
     try:
         building.unlink(missing_ok=True)
+        read_superblock(source)  # at once, if it is no HDF5 file
         found = mend_apart(source, building)
         now = source.stat()
         if (now.st_mtime_ns, now.st_size) != (before.st_mtime_ns, before.st_size):

@@ -54,6 +54,14 @@ def mend(source: Path, building: Path, *, quiet_seconds: float = QUIET_SECONDS) 
     nwbflow.errors.VerifyError
         What was stored reads back as something else.
     """
+    try:
+        return _mend(source, building, quiet_seconds)
+    except BaseException:
+        building.unlink(missing_ok=True)
+        raise
+
+
+def _mend(source: Path, building: Path, quiet_seconds: float) -> dict[str, Any]:
     superblock = read_superblock(source)
     problems = list(superblock.problems(source.stat().st_size))
     look = isolated(lambda say: _look(source, say), quiet_seconds=quiet_seconds)
@@ -100,11 +108,11 @@ def _built(source: Path, building: Path, superblock: Superblock | None, quiet_se
         if not outcome.died or outcome.at in ("", "/") or outcome.at in skip:
             break
         skip[outcome.at] = outcome.died
-    building.unlink(missing_ok=True)
     if any(sign in outcome.failed for sign in _FULL):
         text = f"{building}: the disk is full; make room, or choose another disk (output=)"
         raise StorageError(text, kind=ErrorKind.NO_SPACE)
-    raise _nothing(source, outcome.died or outcome.failed.partition(": ")[2], [])
+    why = outcome.died or f"where its data lie can't be read (HDF5: {outcome.failed.partition(': ')[2]})"
+    raise _nothing(source, why, list(superblock.problems(source.stat().st_size)) if superblock else [])
 
 
 def _build(
@@ -218,7 +226,6 @@ def _verify(
 
     outcome = isolated(compare, quiet_seconds=quiet_seconds)
     if outcome.result is None or outcome.result["wrong"]:
-        building.unlink(missing_ok=True)
         what = outcome.died or outcome.failed or f"{', '.join((outcome.result or {})['wrong'])} read back as another"
         raise VerifyError(
             f"{source}: the mended file could not be verified: {what}. Try again; if it happens again, look into the "
