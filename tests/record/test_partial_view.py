@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -130,6 +131,26 @@ def test_chunks_of_the_same_size_get_different_places(path):
             assert (dataset[:] == rows).all()
         noise = np.random.default_rng(1).integers(-(2**31), 2**31, (4095, 2)).astype("i4")
         assert preview.beside(encoder, layout, noise, -1, 0) is None
+
+
+def test_hdf5_gives_a_chunk_of_another_size_another_place_and_does_not_use_the_old_one_again(tmp_path):
+    """What showing rests on; were it to change, readers could see half of a chunk."""
+    with h5py.File(tmp_path / "x.h5", "w", libver=("v110", "v110")) as file:
+        file.create_dataset("x", (10,), "i4", maxshape=(None,), chunks=(1000,), compression=4)
+    with h5py.File(tmp_path / "x.h5", "r+", libver=("v110", "v110")) as file:
+        file.swmr_mode = True
+        dataset, places = file["x"], []
+        encoder = encoder_for(layout_of(dataset))
+        for seed in (1, 1, 2, 3, 4):
+            rows = np.random.default_rng(seed).integers(0, 10**seed, 10 * seed).astype("i4")
+            encoded = preview.beside(encoder, layout_of(dataset), rows, -1, 0)
+            dataset.id.write_direct_chunk((0,), bytes(encoded.data), encoded.filter_mask)
+            dataset.flush()
+            info = dataset.id.get_chunk_info_by_coord((0,))
+            places.append((info.byte_offset, info.byte_offset + info.size))
+    assert places[0] == places[1]  # the one case that has to be kept from happening
+    different = sorted(places[1:])
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(different))
 
 
 def test_what_is_fast_is_not_shown_early_and_what_is_shown_is_within_its_budget(monkeypatch):
