@@ -1,5 +1,6 @@
 """``nwbflow record``: real sockets, a real LSL outlet, real signals, and files read by stock h5py."""
 
+import contextlib
 import json
 import os
 import re
@@ -145,6 +146,8 @@ def test_a_signal_ends_it_well(number, folder, start):
 
     with pytest.raises(FeedError, match="the recording has ended; 3000 rows of the stream are safe"):
         send_on()
+    with contextlib.suppress(FeedError):
+        client.close()
     with h5py.File("a.nwb") as file:
         assert np.array_equal(file["acquisition/probe/data"][:], SAMPLES)
         assert len(file["acquisition/camera/data"]) == 0
@@ -154,15 +157,16 @@ def test_a_signal_ends_it_well(number, folder, start):
 def test_the_second_ctrl_c_does_not_wait_and_says_how_to_get_the_file(folder, start, nwbflow):
     noise = np.random.default_rng(7).integers(-30_000, 30_000, (8_000_000, 4), "i2")  # more than a second to compress
     running = start("a.nwb", "--tcp", "0", "--metadata", "m.yaml")
-    with probe(port(running)) as client:
-        for begun in range(0, len(noise), 250_000):
-            client.send(noise[begun : begun + 250_000])
-        assert client.wait(60)
-        running.process.send_signal(signal.SIGINT)
-        running.until("ending")
-        code, _, err = running.end(signal.SIGINT)
+    client = probe(port(running))
+    for begun in range(0, len(noise), 250_000):
+        client.send(noise[begun : begun + 250_000])
+    assert client.wait(60)
+    running.process.send_signal(signal.SIGINT)
+    running.until("ending")
+    code, _, err = running.end(signal.SIGINT)
+    client.close(0)
     assert code == 130
-    assert f"nwbflow recover {folder / 'a.nwb'}" in err
+    assert re.search(r"[Rr]un:? nwbflow recover \S*a\.nwb", " ".join(err.split()))
     assert "Traceback" not in err
     assert not (folder / "a.nwb").exists()
     assert nwbflow("recover", "a.nwb", folder=folder).code == 0
@@ -176,6 +180,7 @@ def test_a_killed_recording_gives_what_it_had_acknowledged(folder, start, nwbflo
     client.send(SAMPLES)
     assert client.wait(30)
     running.end(signal.SIGKILL)
+    client.close(0)
     assert not (folder / "a.nwb").exists()
     refused = nwbflow("record", "a.nwb", "--tcp", "0", "--metadata", "m.yaml", folder=folder)
     assert refused.code == 1

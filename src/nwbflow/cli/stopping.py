@@ -40,8 +40,6 @@ class Stopper:
 
 def _second(number: int, frame: FrameType | None) -> None:
     del frame
-    for each in _ENDING:
-        signal.signal(each, signal.SIG_IGN)  # one is enough
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(TERMINATED)

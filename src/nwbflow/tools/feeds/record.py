@@ -119,19 +119,30 @@ def record_streams(
                 overwrite=settings.overwrite,
             )
         )
-        stack.callback(say, "ending: completing and verifying the file; Ctrl-C to leave that to nwbflow recover")
-        server = None
-        if listening is not None:
-            start = draft.nwbfile.timestamps_reference_time
-            server = stack.enter_context(FeedServer(recorder, streams, listening, session_start=start))
-            for address in server.addresses:
-                say(f"listening on {address if isinstance(address, str) else _shown(address)}")
-        if clock is not None:
-            stack.enter_context(LslFeed(recorder, list(zip(inlets, names, strict=True)), clock))
-        say(f"recording to {out}; end with Ctrl-C")
-        _wait(settings.duration, stop, server if not inlets else None)
-    receipt = recorder.close()
+        with ExitStack() as feeds:
+            server = None
+            if listening is not None:
+                start = draft.nwbfile.timestamps_reference_time
+                server = feeds.enter_context(FeedServer(recorder, streams, listening, session_start=start))
+                for address in server.addresses:
+                    say(f"listening on {address if isinstance(address, str) else _shown(address)}")
+            if clock is not None:
+                feeds.enter_context(LslFeed(recorder, list(zip(inlets, names, strict=True)), clock))
+            say(f"recording to {out}; end with Ctrl-C")
+            _wait(settings.duration, stop, server if not inlets else None)
+        stack.pop_all()  # from here on an interruption leaves the file to nwbflow recover
+        receipt = _finish(recorder, out, say)
     return replace(receipt, notes=(*draft.notes, *receipt.notes))
+
+
+def _finish(recorder: Recorder, out: Path, say: Callable[[str], None]) -> Receipt:
+    try:
+        say("ending: completing and verifying the file; Ctrl-C to leave that to nwbflow recover")
+        return recorder.close()
+    except (KeyboardInterrupt, SystemExit) as error:
+        if recorder.receipt is None and not getattr(error, "__notes__", []):
+            error.add_note(f"The file is not finished; all that was acknowledged is safe. Run: nwbflow recover {out}")
+        raise
 
 
 def _shown(address: tuple[str, int]) -> str:
