@@ -36,6 +36,7 @@ from nwbflow.observe.text import ASCII, UNICODE, Glyphs, clean, clock, duration,
 
 _SHORTEST_PAUSE = 0.1  # seconds between two drawings
 _LONGEST_PAUSE = 2.0
+_RECORDING_PAUSE = 0.9  # of a recording, which goes on for hours and has the processor for itself
 _SHARE = 100  # a drawing may take this part of the time
 _MOST_LINES = 12  # datasets shown at once, however tall the terminal
 _MOST_WARNINGS = 5
@@ -132,6 +133,8 @@ class ProgressBar:
                 self._end(_failure(event))
         if self._streams is not None:
             self._streams(event)
+            if isinstance(event, ChunkStored):
+                return  # nothing of it is in the lines; how the streams stand is told often enough
         if self._screen is not None and now >= self._next:
             self._draw(now)
 
@@ -198,7 +201,9 @@ class ProgressBar:
             meter.sample(now)
         self._screen.show(self._lines(self._console, now))
         cost = time.perf_counter() - cost
-        self._next = now + min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, _SHARE * cost))
+        is_calm = self._streams is not None and not self._streams.state.closing
+        shortest = _RECORDING_PAUSE if is_calm else _SHORTEST_PAUSE
+        self._next = now + min(_LONGEST_PAUSE, max(shortest, _SHARE * cost))
 
     def _lines(self, console: Console, now: float) -> list[Text]:
         width, height = console.size
