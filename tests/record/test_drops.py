@@ -1,7 +1,10 @@
 """A recording that drops what is too fast for its disk, and marks every gap in the file."""
 
+import contextlib
 import fcntl
+import json
 import os
+import random
 import signal
 import threading
 import time
@@ -14,7 +17,7 @@ from pynwb import NWBHDF5IO, TimeSeries
 from pynwb.epoch import TimeIntervals
 from support import session
 from test_spill import FREEZE, THAW, Held
-from test_tables import trials
+from test_tables import column, trials
 
 import nwbflow
 from nwbflow.errors import DurabilityError, ErrorKind
@@ -233,6 +236,81 @@ def record_and_die(path, segment):
         go_on(held, recorder)
         append(recorder, "a", 10).wait()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.requirement("S2", "S3", "S5")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+@pytest.mark.parametrize("seed", range(10))
+def test_no_order_of_appends_stalls_and_kills_loses_a_gap_or_a_row(seed, path):
+    acks = path.with_name("acks")
+    child = os.fork()
+    if child == 0:
+        try:
+            record_at_random(path, acks, random.Random(seed))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    if code:
+        nwbflow.recover(path)
+    safe = json.loads(acks.read_text().splitlines()[-1])
+    data, _ = read(path)
+    with NWBHDF5IO(str(path), "r") as io:
+        table = io.read().trials
+        rows = len(table)
+        assert table.id[:].tolist() == table["start_time"][:].tolist() == list(range(rows))
+        assert (table["stop_time"][:] == table["start_time"][:] + 0.5).all()
+    assert problems(path, None) == []
+    assert [len(data["drops"][0]) >= safe["drops"], len(data["waits"][0]) >= safe["waits"], rows >= safe["trials"]] == [
+        *[True] * 3
+    ]
+
+
+def record_at_random(path, acks, chance):
+    """Append, hold the disk, let it go on, and be killed or close, in any order."""
+    from nwbflow.record import journal
+
+    journal.SEGMENT_BYTES = chance.choice([600, 4096, 2**20])
+    nwbfile = stamped("drops", "waits")
+    nwbfile.trials = TimeIntervals(
+        name="trials", description="d", columns=[column("start_time", chunks=4), column("stop_time")]
+    )
+    done = {"drops": 0, "waits": 0, "trials": 0}
+    log = os.open(acks, os.O_WRONLY | os.O_CREAT)
+    with pytest.MonkeyPatch.context() as patch:
+        held = Held(path.parent, patch)
+        held.gate.set()
+        recorder = nwbflow.Recorder(nwbfile, path, queue=QUEUE, when_full={"drops": "drop"})
+        for _ in range(chance.randrange(20, 120)):
+            match chance.choice(["drops", "drops", "drops", "waits", "trials", "hold", "go on", "wait"]):
+                case "hold":
+                    held.active = True
+                    held.gate.clear()
+                case "go on":
+                    held.gate.set()
+                case "wait" if held.gate.is_set():
+                    for name in done:
+                        empty = {} if name == "trials" else {"timestamps": []}
+                        block = {"start_time": [], "stop_time": []} if name == "trials" else []
+                        recorder[name].append(block, **empty).wait()
+                case "drops":
+                    append(recorder, "drops", done["drops"])
+                    done["drops"] += 1
+                case "waits" | "trials" as name:
+                    with contextlib.suppress(DurabilityError):  # its queue is full, and it was not taken
+                        if name == "trials":
+                            row = {"start_time": done["trials"], "stop_time": done["trials"] + 0.5}
+                            recorder["trials"].append(row, timeout=0)
+                        else:
+                            rows = np.arange(done["waits"] * ROWS, (done["waits"] + 1) * ROWS)
+                            recorder["waits"].append(rows, timestamps=rows / 8, timeout=0)
+                        done[name] += 1
+            os.write(log, (json.dumps({name: recorder.acknowledged(name) for name in done}) + "\n").encode())
+        if chance.random() < 0.7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        held.gate.set()
+        recorder.close()
 
 
 def with_gaps_table():
