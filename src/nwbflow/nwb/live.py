@@ -17,7 +17,7 @@ from nwbflow.nwb.layouts import Storage
 from nwbflow.nwb.livedata import LiveDataIO, is_live
 from nwbflow.nwb.tables import check_built, column_order, is_table
 from nwbflow.planning.chunks import ChunkSpec
-from nwbflow.record.fold import live_encoder
+from nwbflow.record.filling import live_encoder
 from nwbflow.record.manifest import LiveDataset, LiveSeries
 
 FIELDS = ("data", "timestamps", "control")
