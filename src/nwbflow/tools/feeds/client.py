@@ -15,6 +15,7 @@ how many rows the recording has, and goes on with the next.
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import struct
@@ -23,7 +24,6 @@ import uuid
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -106,16 +106,9 @@ class Client:
         self._shape = tuple(shape)
         self._timestamps = timestamps
         self._row_bytes = int(np.prod(self._shape, dtype=int)) * self._dtype.itemsize
-        hello = {
-            "version": VERSION,
-            "stream": stream,
-            "dtype": self._dtype.name,
-            "shape": list(self._shape),
-            "timestamps": timestamps,
-            "client": uuid.uuid4().hex,
-            "token": token,
-        }
-        body = json.dumps(hello).encode()
+        hello = {"version": VERSION, "stream": stream, "client": uuid.uuid4().hex, "token": token}
+        rows = {"dtype": self._dtype.name, "shape": list(self._shape), "timestamps": timestamps}
+        body = json.dumps({**hello, **rows}).encode()
         self._hello = _HEAD.pack(b"HELO", len(body)) + body
         self._buffer = buffer
         self._state = threading.Condition()
@@ -139,10 +132,9 @@ class Client:
     def _await_welcome(self, timeout: float) -> None:
         with self._state:
             self._state.wait_for(lambda: self._recording is not None or self._failure is not None, timeout)
-            if self._recording is None and self._failure is None:
-                text = f"{self._address}: no recording has answered within {timeout:g} s"
-                self._failure = FeedError(f"{text}: {self._trouble}" if self._trouble else text)
-            failure = self._failure
+            text = f"{self._address}: no recording has answered within {timeout:g} s"
+            late = FeedError(f"{text}: {self._trouble}" if self._trouble else text)
+            failure = self._failure or (late if self._recording is None else None)
         if failure is not None:
             self._stop()
             raise failure
@@ -183,12 +175,8 @@ class Client:
 
         Raises
         ------
-        ValueError
-            If the block is not what was declared.
-        TimeoutError
-            If there was no room in time; nothing was taken.
-        FeedError
-            If the recording takes no more.
+        ValueError, TimeoutError, FeedError
+            If the block is not what was declared, there was no room in time, or the recording takes no more.
         """
         block = self._block(data, timestamps)
         with self._state:
@@ -223,13 +211,7 @@ class Client:
         return _Block(0, len(rows), memoryview(rows.tobytes()), memoryview(times.tobytes()))
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all that was sent is acknowledged; return whether it is.
-
-        Raises
-        ------
-        FeedError
-            If it never will be.
-        """
+        """Wait until all that was sent is acknowledged; return whether it is. FeedError if it never will be."""
         with self._state:
             self._state.wait_for(lambda: not self._blocks or self._failure is not None, timeout)
             if self._blocks:
@@ -243,13 +225,7 @@ class Client:
             raise FeedError("this client is closed")
 
     def close(self, timeout: float | None = None) -> None:
-        """Send the rest, wait until it is acknowledged, and say that nothing more comes.
-
-        Raises
-        ------
-        FeedError
-            If the recording takes no more, or does not answer within `timeout` seconds, and rows are not safe.
-        """
+        """Send the rest, wait until it is safe, and say that nothing more comes. FeedError if some never will be."""
         with self._state:
             self._done = True
         self._nudge()
@@ -276,9 +252,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
             self.close()
         else:
@@ -316,11 +290,9 @@ class Client:
                 sock.setsockopt(socket.IPPROTO_TCP, option, _USER_TIMEOUT_MS)
         else:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.connect(str(self._address))
-            except OSError:
+            if error := sock.connect_ex(str(self._address)):
                 sock.close()
-                raise
+                raise OSError(error, os.strerror(error))
         sock.setblocking(False)
         return sock
 
