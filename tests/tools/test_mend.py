@@ -225,3 +225,10 @@ def test_a_step_that_hangs_or_crashes_is_told(tmp_path):
     assert told["hang"] == ["reading it hung for 0.5 s", "/here"]
     assert told["crash"] == ["reading it crashed HDF5 (SIGSEGV)", "/there"]
     assert told["error"] == "ValueError: no"
+
+
+def test_a_recording_that_was_put_in_place_before_a_kill_is_finished(good, tmp_path):
+    path, rest = Path(shutil.copy(good, tmp_path / "x.nwb")), tmp_path / "x.nwb.journal.done"
+    rest.mkdir()
+    assert "nothing to recover" in str(nwbflow.recover(path))
+    assert [each.name for each in tmp_path.iterdir()] == ["x.nwb"]
