@@ -70,7 +70,7 @@ def demo(
             say(err(), (f"{text} ...", "dim"))
 
     if out_folder is not None:
-        _make(out_folder)
+        make_folder(out_folder)
     with ExitStack() as stack:
         page = stack.enter_context(watched(monitor))
         keep = out_folder is not None
@@ -84,7 +84,8 @@ def demo(
         _print(report)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder for what is kept, if it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
