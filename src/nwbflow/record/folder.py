@@ -365,6 +365,5 @@ def remove(path: Path) -> None:
 
 
 def done_path(target: Path) -> Path:
-    """Return what a journal is called from when its file is in place until it is removed."""
     """Return what a journal is called while it is removed: its file is in place."""
     return target.with_name(target.name + ".journal.done")

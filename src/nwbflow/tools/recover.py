@@ -11,7 +11,6 @@ from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.model.recovery import RecoveredDataset, Recovery
 from nwbflow.record.build import put_in_place
 from nwbflow.record.folder import done_path
-from nwbflow.record.folder import done_path
 from nwbflow.record.recover import SUFFIXES
 from nwbflow.record.recover import recover as finish_recording
 from nwbflow.sinks.hdf5 import translated
