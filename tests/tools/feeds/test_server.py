@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import socket
 import threading
+from datetime import UTC, datetime
 
+import h5py
 import numpy as np
 import pytest
 from feeders import QUICK, Raw, hello, rows, session
@@ -220,35 +222,39 @@ def test_a_client_learns_that_the_recording_has_ended_and_how_much_is_safe(serve
         client.close()
 
 
+class Deaf:
+    """Greets as a recording would, takes rows, and acknowledges some of them before it goes."""
+
+    def __init__(self, address, *, row_bytes, acknowledged, start=0.0):
+        self.address, self.row_bytes, self.acknowledged, self.start = address, row_bytes, acknowledged, start
+
+    def __enter__(self):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(self.address))
+        self.socket.listen()
+        threading.Thread(target=self.run, daemon=True).start()
+        return self
+
+    def run(self):
+        client, _ = self.socket.accept()
+        frame = 16 + self.row_bytes * 50
+        welcome = wire.Welcome(rows=0, frame_bytes=frame, recording=b"a" * 16, start=self.start)
+        with client:
+            client.sendall(welcome.pack())
+            got = 0
+            while got < self.acknowledged * self.row_bytes + 200:
+                got += len(client.recv(2000))
+            client.sendall(wire.pack_count(wire.ACKNOWLEDGED, self.acknowledged))
+
+    def __exit__(self, *_):
+        self.socket.close()
+        self.address.unlink()
+
+
 def test_a_client_goes_on_in_a_new_recording_with_what_was_not_acknowledged(tmp_path, probe_rows, stored, monkeypatch):
     monkeypatch.setattr("nwbflow.tools.feeds.client.RETRY_SECONDS", 0.001)
     address = tmp_path / "feeds"
-
-    class Deaf:
-        """Greets as a recording would, takes rows, and acknowledges 60 of them."""
-
-        def __enter__(self):
-            self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.bind(str(address))
-            self.socket.listen()
-            threading.Thread(target=self.run, daemon=True).start()
-            return self
-
-        def run(self):
-            client, _ = self.socket.accept()
-            welcome = wire.Welcome(rows=0, frame_bytes=16 + 16 * 50, recording=b"a" * 16, start=0.0)
-            with client:
-                client.sendall(welcome.pack())
-                got = 0
-                while got < 60 * 16 + 200:
-                    got += len(client.recv(2000))
-                client.sendall(wire.pack_count(wire.ACKNOWLEDGED, 60))
-
-        def __exit__(self, *_):
-            self.socket.close()
-            address.unlink()
-
-    with Deaf():
+    with Deaf(address, row_bytes=16, acknowledged=60):
         client = Client(address, "probe", dtype="int16", shape=(8,))
         client.send(probe_rows[:100])
         with client._state:
@@ -260,6 +266,69 @@ def test_a_client_goes_on_in_a_new_recording_with_what_was_not_acknowledged(tmp_
         client.close(30)
         assert server.wait_until_done(30)
     assert stored(tmp_path / "new.nwb", PROBE) == {PROBE: digest(probe_rows[60:100])}
+
+
+def test_time_stamps_count_from_the_start_of_the_recording_they_end_up_in(tmp_path, monkeypatch):
+    monkeypatch.setattr("nwbflow.tools.feeds.client.RETRY_SECONDS", 0.001)
+    address = tmp_path / "feeds"
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    with Deaf(address, row_bytes=16, acknowledged=60, start=began.timestamp() - 8):
+        client = Client(address, "licks", dtype="float64", timestamps=True)
+        client.send(np.arange(100.0), np.arange(100) + 20.0)
+        with client._state:
+            assert client._state.wait_for(lambda: client.acknowledged == 60, 30)
+    with (
+        nwbflow.Recorder(session(), tmp_path / "new.nwb") as recorder,
+        FeedServer(recorder, ["licks"], listen(unix=address), session_start=began),
+    ):
+        assert client.wait(30)
+        client.send([100.0], [120.0])
+        assert client.session_start == began.timestamp() - 8
+        client.close(30)
+    with h5py.File(tmp_path / "new.nwb") as file:
+        np.testing.assert_array_equal(file["acquisition/licks/data"][:], np.arange(60.0, 101.0))
+        np.testing.assert_array_equal(file["acquisition/licks/timestamps"][:], np.arange(60, 101) + 12.0)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])
+def test_a_program_that_ends_by_an_exception_has_sent_what_its_client_was_given(
+    end, tmp_path, server, recorder, probe_rows, stored
+):
+    client = probe_client(server)
+
+    def measure():
+        with client:
+            for start in range(0, 60_000, 1000):
+                client.send(probe_rows[start : start + 1000])
+            raise end
+
+    with pytest.raises(end):
+        measure()
+    assert client.acknowledged == 60_000
+    assert not server.wait_until_done(0)
+    server.close()
+    recorder.close()
+    assert stored(tmp_path / "fed.nwb", PROBE) == {PROBE: digest(probe_rows)}
+
+
+def test_a_program_that_ends_by_an_exception_is_told_what_is_not_safe(tmp_path, probe_rows, monkeypatch):
+    monkeypatch.setattr("nwbflow.tools.feeds.client.LEAVING_SECONDS", 0.01)
+    address = tmp_path / "feeds"
+
+    def measure(client):
+        with client:
+            client.send(probe_rows[:100])
+            with client._state:
+                assert client._state.wait_for(lambda: client.acknowledged == 60, 30)
+            raise RuntimeError
+
+    with Deaf(address, row_bytes=16, acknowledged=60):
+        client = Client(address, "probe", dtype="int16", shape=(8,))
+        with pytest.raises(RuntimeError) as caught:
+            measure(client)
+    assert caught.value.__notes__ == ["40 rows that were given to the client are not acknowledged"]
+    with pytest.raises(FeedError, match="40 rows are not acknowledged, and this client is closed"):
+        client.close()
 
 
 def test_beyond_this_machine_clients_need_the_token(recorder, tmp_path):

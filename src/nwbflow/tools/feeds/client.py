@@ -29,6 +29,7 @@ import numpy as np
 
 VERSION = 1
 RETRY_SECONDS = 0.5
+LEAVING_SECONDS = 10.0  # for what is not safe yet when the program ends by an exception
 _HEAD = struct.Struct("<4sI")
 _ROWS = struct.Struct("<QQ")
 _WELCOME = struct.Struct("<QQ16sd")
@@ -118,7 +119,7 @@ class Client:
         self._acknowledged = 0
         self._next = 0  # first row that goes out next
         self._frame_bytes = 0
-        self._start = float("nan")
+        self._start = self._late = float("nan")  # the first recording's; how much later the present one's is
         self._recording: bytes | None = None
         self._done = self._over = False
         self._failure: FeedError | None = None
@@ -153,7 +154,7 @@ class Client:
 
     @property
     def session_start(self) -> float:
-        """What time stamps count from, in seconds since 1970 (UTC), as ``time.time()`` has them; may be NaN."""
+        """What time stamps count from, as ``time.time()`` has it; may be NaN. Later recordings' are moved to theirs."""
         return self._start
 
     def send(self, data: object, timestamps: object = None, *, timeout: float | None = None) -> int:
@@ -180,11 +181,8 @@ class Client:
         """
         block = self._block(data, timestamps)
         with self._state:
-
-            def has_room() -> bool:
-                return not self._waiting_bytes or self._waiting_bytes + block.nbytes <= self._buffer
-
-            there = self._state.wait_for(lambda: has_room() or self._failure is not None, timeout)
+            room = self._buffer - block.nbytes
+            there = self._state.wait_for(lambda: self._failure or self._waiting_bytes <= max(0, room), timeout)
             self._check()
             if not there:
                 raise TimeoutError(f"{self._waiting_bytes} bytes wait to be acknowledged; the block was not taken")
@@ -226,15 +224,14 @@ class Client:
 
     def close(self, timeout: float | None = None) -> None:
         """Send the rest, wait until it is safe, and say that nothing more comes. FeedError if some never will be."""
-        with self._state:
-            self._done = True
+        self._done = True
         self._nudge()
         with self._state:
             self._state.wait_for(lambda: self._over or self._failure is not None, timeout)
             left = sum(block.rows for block in self._blocks)
         self._stop()
         if left:
-            raise self._failure or FeedError(f"{left} rows are not acknowledged after {timeout:g} s")
+            raise self._failure or FeedError(f"{left} rows are not acknowledged, and this client is closed")
 
     def _stop(self) -> None:
         with self._state:
@@ -255,30 +252,30 @@ class Client:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
             self.close()
-        else:
-            self._stop()
+            return
+        with suppress(FeedError):  # Ctrl-C is how many a program ends: what it was given has still to be sent
+            self.wait(LEAVING_SECONDS)
+        self._stop()
+        left = sum(block.rows for block in self._blocks)
+        if left and hasattr(error, "add_note"):
+            error.add_note(f"{left} rows that were given to the client are not acknowledged")
 
     # --- the thread's side ------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._over:
+        while not self._over and self._failure is None:
             try:
                 with self._connect() as sock:
                     self._converse(sock)
             except FeedError as error:
-                self._fail(error)
-                return
+                self._failure = error
             except (_Lost, OSError) as error:
                 with self._state:
                     self._trouble = str(error)
                     self._state.wait_for(lambda: self._over, RETRY_SECONDS)
             except Exception as error:
-                self._fail(FeedError(f"{self._address}: what answers is no recording ({error})"))
-                return
-
-    def _fail(self, error: FeedError) -> None:
+                self._failure = FeedError(f"{self._address}: what answers is no recording ({error})")
         with self._state:
-            self._failure = error
             self._state.notify_all()
 
     def _connect(self) -> socket.socket:
@@ -342,6 +339,8 @@ class Client:
         head = _HEAD.pack(b"ROWS", size) + _ROWS.pack(block.first + skip, rows)
         data = block.data[skip * self._row_bytes : (skip + rows) * self._row_bytes]
         times = block.times[8 * skip : 8 * (skip + rows)]
+        if self._timestamps and abs(self._late) > 0:  # not if NaN
+            times = memoryview((np.frombuffer(times, "<f8") - self._late).tobytes())
         return [part for part in (memoryview(head), data, times) if len(part)]
 
     def _take(self, kind: bytes, body: bytes, *, said_done: bool) -> None:
@@ -371,7 +370,8 @@ class Client:
                     block.first, self._rows = self._rows, self._rows + block.rows
             elif not self._acknowledged <= rows <= self._rows:
                 raise FeedError(f"the recording has {rows} rows of the stream, and this client sent {self._rows}")
-            self._next, self._frame_bytes, self._start = rows, frame_bytes, start
+            self._start = start if np.isnan(self._start) else self._start
+            self._next, self._frame_bytes, self._late = rows, frame_bytes, start - self._start
             self._state.notify_all()
 
     def _acknowledge(self, rows: int) -> None:
