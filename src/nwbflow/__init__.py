@@ -24,6 +24,7 @@ from nwbflow.nwb.mapping import concat, link_raw
 from nwbflow.nwb.open import open  # noqa: A004
 from nwbflow.nwb.recorded import RecordedSeries, Ticket
 from nwbflow.nwb.recorder import Recorder
+from nwbflow.nwb.stores import zarr_class
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "HDF5IO",
     "NWBHDF5IO",
+    "NWBZarrIO",
     "DataIO",
     "DatasetReceipt",
     "DurabilityError",
@@ -68,3 +70,10 @@ __all__ = [
     "recover",
     "write",
 ]
+
+
+def __getattr__(name: str) -> type:
+    """Load what needs hdmf-zarr only when it is asked for: nwbflow works without it, and beside an older Zarr."""
+    if name == "NWBZarrIO":
+        return zarr_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
