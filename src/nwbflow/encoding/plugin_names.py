@@ -8,7 +8,7 @@ DEFLATE, SHUFFLE, FLETCHER32, SZIP, SCALEOFFSET, LZF = 1, 2, 3, 4, 6, 32000
 BZIP2, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 307, 32001, 32004, 32008, 32015, 32026
 
 CRC32C, ZARR_OTHER = 2**16 + 1, 2**16 + 2
-"""Codecs of Zarr that HDF5 has no filter for: its checksum, and any that is not known here. HDF5's numbers end below."""
+"""Codecs of Zarr that HDF5 has no filter for: its checksum, and any not known here. HDF5's numbers end below."""
 
 PLUGIN_IDS: dict[str, int] = {
     "bitshuffle": BITSHUFFLE,

@@ -155,6 +155,16 @@ class StoreFlow:
             if passage is not None:
                 passage.kept += reservations
 
+    def write_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """Write one dataset; outside of a write of ours (where HDMF calls this) at once, in place."""
+        self._session.go_in_place()
+        return super().write_dataset(*args, **kwargs)  # type: ignore[misc]
+
+    def write_group(self, *args: Any, **kwargs: Any) -> Any:
+        """Write one group; outside of a write of ours (where HDMF calls this) at once, in place."""
+        self._session.go_in_place()
+        return super().write_group(*args, **kwargs)  # type: ignore[misc]
+
     @contextlib.contextmanager
     def _writing(self, *, side_by_side: bool, consolidate: bool) -> Iterator[StorePassage | None]:
         if self._file is None or self.mode in ("r", "r-"):

@@ -141,10 +141,17 @@ class StoreSession(Session):
         self._hub.emit(RunFailed(path=Path(path), partial=partial, error=f"{type(error).__name__}: {error}"))
         self._hub.close()
 
+    def go_in_place(self) -> None:
+        """Put an empty staged store in place, for what writes single objects into it without a whole write."""
+        growing = self._growing
+        if growing is not None and self._store is not None and self._storing is None and not self._failed:
+            growing.publish()
+            self._store.settle()
+
     def leave(self, *, because_of_error: bool) -> None:
         """Settle what becomes of a staged store that is not in place when it is closed."""
         growing = self._growing
-        if growing is None or growing.partial is None or self._failed:
+        if growing is None or self._failed:
             return
         if because_of_error or self.receipt is not None or Path(growing.target).exists():
             growing.discard()

@@ -234,6 +234,10 @@ class StagedFolder:
             os.close(self._guard)
             self._guard = None
 
+    def __del__(self) -> None:
+        if getattr(self, "_guard", None) is not None:
+            self.let_go()
+
 
 def _sweep(target: Path) -> None:
     """Tidy up after a process that was killed while it replaced a store."""
