@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+import h5py
 import numpy as np
 import zarr
-from hdmf.build import BuildManager, GroupBuilder
-from hdmf.data_utils import AbstractDataChunkIterator, DataChunk
+from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
+from hdmf.data_utils import AbstractDataChunkIterator, DataChunk, GenericDataChunkIterator
+from hdmf.data_utils import DataIO as HdmfDataIO
 from hdmf_zarr import ZarrDataIO
 
 from nwbflow.encoding.zarr_codecs import zarr_encoder
@@ -20,7 +22,7 @@ from nwbflow.engine.run import fill
 from nwbflow.errors import ErrorKind, PlanError, StorageError
 from nwbflow.model.data import Source
 from nwbflow.model.layout import Layout, Shape
-from nwbflow.nwb.candidates import find
+from nwbflow.nwb.candidates import Candidate, datasets, find
 from nwbflow.nwb.fill import Options, Passage
 from nwbflow.nwb.layouts import Storage
 from nwbflow.nwb.zarr_layouts import Decider, dressed, reserve_bytes
@@ -87,13 +89,24 @@ class StoreReservation(ZarrDataIO):  # type: ignore[misc]
 
 
 @contextmanager
-def reserved_in_store(storages: Sequence[Storage]) -> Iterator[list[StoreReservation]]:
-    """Swap every large array of a tree for a reservation, and back afterwards."""
+def reserved_in_store(root: GroupBuilder, storages: Sequence[Storage]) -> Iterator[list[StoreReservation]]:
+    """Swap every large array of a tree for a reservation, and back afterwards.
+
+    Small datasets of HDF5 files that were read through nwbflow are shown in hdmf-zarr's wrapper, which it would make
+    itself if it knew them.
+    """
     reservations = [StoreReservation(storage) for storage in storages]
-    originals = [(s.candidate.builder, s.candidate.builder["data"]) for s in storages]
+    standins: dict[int, tuple[DatasetBuilder, Any]] = {
+        id(r.storage.candidate.builder): (r.storage.candidate.builder, r) for r in reservations
+    }
+    for builder in datasets(root):
+        data = builder.data
+        if id(builder) not in standins and isinstance(data, h5py.Dataset) and not ZarrDataIO.is_h5py_dataset(data):
+            standins[id(builder)] = (builder, ZarrDataIO.from_h5py_dataset(h5dataset=data))
+    originals = [(builder, builder["data"]) for builder, _ in standins.values()]
     try:
-        for reservation in reservations:
-            reservation.storage.candidate.builder["data"] = reservation
+        for builder, standin in standins.values():
+            builder["data"] = standin
         yield reservations
     finally:
         for builder, original in originals:
@@ -102,9 +115,18 @@ def reserved_in_store(storages: Sequence[Storage]) -> Iterator[list[StoreReserva
 
 @dataclass(slots=True)
 class StorePassage(Passage):
-    """One builder tree on its way into one Zarr store."""
+    """One builder tree on its way into one Zarr store.
+
+    Parameters
+    ----------
+    kept : list of StoreReservation
+        What is to be filled.
+    jobs : int
+        Processes hdmf-zarr was asked to use, for the iterators it can use them for.
+    """
 
     kept: list[StoreReservation] = field(default_factory=list)
+    jobs: int = 1
     _sinks: list[ZarrSink] = field(default_factory=list)
 
     def prepare(
@@ -125,6 +147,7 @@ class StorePassage(Passage):
         """
         with dressed(root):
             found = find(root, manager, written)
+        found = [candidate for candidate in found if not self._is_for_processes(candidate)]
         streams = sum(not isinstance(c.data, Source) for c in found) if side_by_side else 1
         share = options.memory // SHARDS_SHARE
         decider = Decider(options.wishes, manager, min(SHARD_BYTES, max(1, share // max(1, streams))))
@@ -140,6 +163,19 @@ class StorePassage(Passage):
         for name, text in decider.notes:
             self.say(name, text)
         return storages
+
+    def _is_for_processes(self, candidate: Candidate) -> bool:
+        """Whether a dataset is left to the processes of hdmf-zarr, which were asked for."""
+        given = candidate.builder.data
+        data = given.data if isinstance(given, HdmfDataIO) else given
+        left = self.jobs > 1 and isinstance(data, GenericDataChunkIterator)
+        if left:
+            self.say(
+                candidate.name,
+                f"left to hdmf-zarr, as number_of_jobs={self.jobs} asks; it was not verified. Without it, nwbflow "
+                "encodes in threads",
+            )
+        return left
 
     def fill_store(self, root: zarr.Group, *, side_by_side: bool) -> None:
         """Fill what was reserved.

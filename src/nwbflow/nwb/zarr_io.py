@@ -82,7 +82,8 @@ class StoreFlow:
             ``True``: iterators are drained one after another, in this thread. ``False``: side by side, each in a
             thread of its own.
         number_of_jobs, max_threads_per_process, multiprocessing_context
-            For what is left to hdmf-zarr; the large arrays are encoded in threads (``workers``).
+            More than one job: ``GenericDataChunkIterator`` are left to hdmf-zarr and its processes. Threads
+            (``workers``), which encode all else, are faster, but for iterators that hold Python's lock.
         consolidate_metadata : bool
             Whether all metadata are put together in the root's, which is done last.
 
@@ -95,6 +96,8 @@ class StoreFlow:
             refuse_read_from(container, self.source)
         forget_earlier_write(container, self.source)
         with self._writing(side_by_side=not exhaust_dci, consolidate=consolidate_metadata) as passage:
+            if passage is not None:
+                passage.jobs = number_of_jobs
             super().write(  # type: ignore[misc]
                 container=container,
                 cache_spec=cache_spec,
@@ -114,12 +117,16 @@ class StoreFlow:
         nwbflow.errors.NwbflowError
             What stopped it. An older store at the path is then as it was.
         """
-        notice_new_wrappers(kwargs.get("nwbfile", kwargs.get("container", args[1] if len(args) > 1 else None)))
-        consolidate = kwargs.get("consolidate_metadata", True)
+        given = {**dict(zip(("src_io", "container", "write_args"), args, strict=False)), **kwargs}
+        if "nwbfile" in given:
+            given["container"] = given.pop("nwbfile")
+        notice_new_wrappers(given.get("container"))
+        consolidate = given.pop("consolidate_metadata", True)
         with self._writing(side_by_side=False, consolidate=consolidate) as passage:
-            super().export(  # type: ignore[misc]
-                *args, **{**kwargs, "consolidate_metadata": consolidate and passage is None}
-            )
+            if passage is not None:
+                passage.jobs = given.get("number_of_jobs", 1)
+            # hdmf-zarr's NWBZarrIO.export passes on three parameters only, and not this one
+            StockZarrIO.export(self, **given, consolidate_metadata=consolidate and passage is None)
 
     def write_builder(
         self,
@@ -144,7 +151,7 @@ class StoreFlow:
                         self._session.options(),
                         side_by_side=not exhaust_dci,
                     )
-                    reservations = stack.enter_context(reserved_in_store(storages))
+                    reservations = stack.enter_context(reserved_in_store(builder, storages))
                 super().write_builder(  # type: ignore[misc]
                     builder=builder,
                     link_data=link_data,
@@ -164,6 +171,11 @@ class StoreFlow:
         """Write one group; outside of a write of ours (where HDMF calls this) at once, in place."""
         self._session.go_in_place()
         return super().write_group(*args, **kwargs)  # type: ignore[misc]
+
+    def write_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        """Write attributes; outside of a write of ours (where HDMF calls this) at once, in place."""
+        self._session.go_in_place()
+        return super().write_attributes(*args, **kwargs)  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _writing(self, *, side_by_side: bool, consolidate: bool) -> Iterator[StorePassage | None]:
