@@ -14,6 +14,7 @@ from nwbflow.model.events import RunFinished
 from nwbflow.model.receipt import Receipt
 from nwbflow.observe.jsonl import JsonLines, event_to_json
 from nwbflow.tools.convert import ConversionPlan, convert_raw, plan_raw
+from nwbflow.tools.inspect_store import size_on_disk
 from nwbflow.tools.recording import SeriesSettings
 
 _VERIFIED = {"stored": "stored bytes read back", "full": "every value read back", "no": "nothing read back"}
@@ -61,7 +62,7 @@ def convert(
     raw
         The recording. It is only read.
     out_file
-        The NWB file.
+        The NWB file; a Zarr store if its name ends in .zarr.
     dtype
         Type of the samples: int16, uint16, int32, float32, ...; '>i2' for the other byte order.
     channels
@@ -197,7 +198,7 @@ def _print_receipt(receipt: Receipt) -> None:
         f"structure {duration(receipt.structure_seconds)}, samples {duration(receipt.fill_seconds)}, "
         f"verify {duration(receipt.verify_seconds)}, publish {duration(receipt.publish_seconds)}"
     )
-    rows = [("written", f"{receipt.path}, {size(receipt.path.stat().st_size)}")]
+    rows = [("written", f"{receipt.path}, {size(size_on_disk(receipt.path))}")]
     for dataset in receipt.datasets:
         layout = dataset.layout
         rows += [

@@ -13,10 +13,13 @@ import pynwb
 from nwbflow.errors import ErrorKind, UnsupportedError
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
+from nwbflow.nwb.fill import Options, Passage
 from nwbflow.nwb.session import RulesLike
 from nwbflow.nwb.ties import ExternalPolicy
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
+from nwbflow.sinks.folder import check_store_target
+from nwbflow.sinks.staging import check_target
 
 SUFFIX = ".zarr"
 _LEAST = (0, 14)
@@ -48,6 +51,58 @@ def zarr_class() -> type:
         return _Missing
     loaded: type = importlib.import_module("nwbflow.nwb.zarr_io").NWBZarrIO
     return loaded
+
+
+def need_zarr() -> None:
+    """Raise where Zarr stores can't be used.
+
+    Raises
+    ------
+    nwbflow.errors.UnsupportedError
+        Kind ``PLUGIN``, with the way out.
+    """
+    if missing_zarr() is not None:
+        raise _unsupported()
+
+
+def check_out(path: str | Path, *, overwrite: bool) -> Path:
+    """Return the real path of a file or store to be written, or say why it can't be.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Where it is to be.
+    overwrite : bool
+        Whether one that is there may be replaced.
+
+    Raises
+    ------
+    nwbflow.errors.TargetError, nwbflow.errors.UnsupportedError
+        As for :func:`nwbflow.write`.
+    """
+    if not is_store_path(path):
+        return check_target(path, overwrite=overwrite)
+    need_zarr()
+    return check_store_target(path, overwrite=overwrite)
+
+
+def passage_to(path: str | Path, target: Path, options: Options) -> Passage:
+    """Return what plans a write to `path` without making it.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        As given.
+    target : pathlib.Path
+        From :func:`check_out`.
+    options : Options
+        How it would be run.
+    """
+    if not is_store_path(path):
+        return Passage(target, options, lambda _: None, target.parent)
+    from nwbflow.nwb.zarr_fill import StorePassage
+
+    return StorePassage(target, options, lambda _: None, target.parent)
 
 
 class _Says(type):
@@ -90,12 +145,9 @@ def write_store(
     nwbflow.errors.NwbflowError
         As for :func:`nwbflow.write`.
     """
-    if missing_zarr() is not None:
-        raise _unsupported()
+    check_out(path, overwrite=overwrite)
     from nwbflow.nwb.zarr_io import NWBZarrIO
-    from nwbflow.sinks.folder import check_store_target
 
-    check_store_target(path, overwrite=overwrite)
     with NWBZarrIO(
         path,
         "w",
