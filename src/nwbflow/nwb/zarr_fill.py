@@ -166,8 +166,7 @@ class StorePassage(Passage):
 
     def _is_for_processes(self, candidate: Candidate) -> bool:
         """Whether a dataset is left to the processes of hdmf-zarr, which were asked for."""
-        given = candidate.builder.data
-        data = given.data if isinstance(given, HdmfDataIO) else given
+        data = _unwrapped(candidate.builder.data)
         left = self.jobs > 1 and isinstance(data, GenericDataChunkIterator)
         if left:
             self.say(
@@ -224,9 +223,13 @@ class StorePassage(Passage):
     ) -> Job:
         storage = reservation.storage
         name, layout = storage.candidate.name, storage.layout
-        array = root.get(name.strip("/"))
-        if not isinstance(array, zarr.Array):
-            raise StorageError(f"{name}: hdmf-zarr did not create the array", kind=ErrorKind.MISMATCH)
+        try:  # from the store itself: metadata that were put together earlier don't know it
+            array = zarr.open_array(root.store, path=f"{root.path}/{name}".strip("/"), mode="r+", zarr_format=3)
+        except FileNotFoundError as error:
+            raise StorageError(f"{name}: hdmf-zarr did not create the array", kind=ErrorKind.MISMATCH) from error
+        if not isinstance(_unwrapped(storage.candidate.builder.data), AbstractDataChunkIterator):
+            # as hdmf-zarr notes the type of arrays; of iterators it notes '<i2' and the like
+            array = array.update_attributes({"_DTYPE": layout.dtype.type.__name__})
         sink = ZarrSink(array, limit=layout.maxshape, room=room)
         _compare(name, sink.layout, layout)
         self._sinks.append(sink)
@@ -245,6 +248,10 @@ class StorePassage(Passage):
             grow=storage.grow,
             aside=aside,
         )
+
+
+def _unwrapped(data: Any) -> Any:
+    return data.data if isinstance(data, HdmfDataIO) else data
 
 
 def _compare(name: str, found: Layout, planned: Layout) -> None:

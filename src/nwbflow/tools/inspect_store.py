@@ -95,18 +95,17 @@ def _report(folder: Path, name: str, array: Any, groups: dict[str, Any]) -> Data
         filters_text=describe(filters) + ("" if layout.shards is None else f", in shards of {layout.shards}"),
         raw_bytes=math.prod(layout.shape) * layout.dtype.itemsize,
         stored_bytes=sum(file.stat().st_size for file in files),
-        chunks_stored=None if scalar else _count(layout, files, array),
+        chunks_stored=None if scalar else _count(layout, files),
         chunks_total=None if scalar else math.prod(-(-n // c) for n, c in zip(layout.shape, chunks, strict=True)),
     )
 
 
-def _count(layout: Layout, files: list[Path], array: Any) -> int:
-    """Return how many chunks are stored; chunks of nothing but the fill value need not be."""
+def _count(layout: Layout, files: list[Path]) -> int | None:
+    """Return how many chunks the shards hold; ``None`` where each is a file: those of nothing but zeros have none."""
     from nwbflow.sinks.shards import ABSENT, index_bytes, parse_index
 
     if layout.shards is None:
-        needed = math.prod(-(-n // c) for n, c in zip(layout.shape, layout.chunks or (), strict=True))
-        return needed if not array.attrs.get("_DTYPE", "").startswith(("<", ">", "|")) else len(files)
+        return None
     count = math.prod(s // c for s, c in zip(layout.shards, layout.chunks or (), strict=True))
     stored = 0
     for file in files:
