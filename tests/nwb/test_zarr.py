@@ -45,7 +45,7 @@ def objects(path):
 
 SOURCES = {
     "array": lambda a: a,
-    "not contiguous": lambda a: np.asfortranarray(a),
+    "not contiguous": np.asfortranarray,
     "list": lambda a: a[:400].tolist(),
     "sliceable": lambda a: nwbflow.DataIO(Sliceable(a)),
     "blocks": lambda a: nwbflow.blocks((a[i : i + 77] for i in range(0, len(a), 77)), shape=a.shape, dtype=a.dtype),

@@ -261,7 +261,7 @@ def layout_of_array(array: zarr.Array[Any]) -> Layout:
     shape = tuple(int(n) for n in array.shape)
     return Layout(
         shape=shape,
-        maxshape=shape,
+        maxshape=(None,) * len(shape),  # every axis may grow
         dtype=dtype,
         chunks=chunks,
         filters=from_metadata(_plain(codecs), dtype.itemsize),
