@@ -1,5 +1,7 @@
 """nwbflow: advanced data I/O for NWB, through PyNWB."""
 
+from typing import TYPE_CHECKING
+
 from nwbflow.errors import (
     DurabilityError,
     ErrorKind,
@@ -29,6 +31,9 @@ from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
 from nwbflow.record.recover import recover
+
+if TYPE_CHECKING:
+    from nwbflow.nwb.zarr_io import NWBZarrIO
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,7 @@ from nwbflow.errors import ErrorKind, StorageError
 KILLER = Path(__file__).with_name("zarr_killer.py")
 
 
-@pytest.mark.requirement("W5", "W6", "P4")
+@pytest.mark.requirement("P4")
 @pytest.mark.parametrize(("kind", "before"), [("new", "absent"), ("replace", "old")])
 def test_a_killed_write_leaves_the_path_absent_or_whole(tmp_path, kind, before):
     done = subprocess.run(
@@ -55,7 +55,7 @@ def _contents(folder):
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.requirement("W6", "P4")
+@pytest.mark.requirement("P4")
 @pytest.mark.parametrize("profile", ["default", "archive"])
 def test_a_full_disk_is_named_and_the_old_store_stays(small_disk, profile):
     path = small_disk / "s.nwb.zarr"
@@ -80,7 +80,7 @@ def test_a_full_disk_is_named_and_the_old_store_stays(small_disk, profile):
     assert _contents(path) == before
 
 
-@pytest.mark.requirement("W6")
+@pytest.mark.requirement("P4")
 def test_a_folder_that_may_not_be_written(tmp_path):
     script = (
         "import os, sys, numpy; sys.path.insert(0, sys.argv[2]); from support import session; import nwbflow\n"

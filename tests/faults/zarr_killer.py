@@ -114,9 +114,8 @@ def main(folder: Path, kind: str, points: int, seed: int) -> None:
     # half of the points anywhere, half of them where the new store is put in place and the old one is removed
     tail = 120 if kind == "replace" else 12
     random.seed(seed)
-    chosen = random.sample(range(1, total - tail), points // 2) + random.sample(
-        range(total - tail, total + 1), points - points // 2
-    )
+    last = min(points // 2, tail)
+    chosen = random.sample(range(1, total - tail), points - last) + random.sample(range(total - tail, total + 1), last)
     for point in sorted(chosen):
         fresh()
         status, said = in_child(lambda at=point: counted(place, at, task))

@@ -68,7 +68,7 @@ SOURCES = {
 }
 
 
-@pytest.mark.requirement("P4", "W2")
+@pytest.mark.requirement("P4")
 @pytest.mark.parametrize("profile", [None, SMALL], ids=["as hdmf-zarr", "sharded"])
 @pytest.mark.parametrize("kind", SOURCES)
 def test_every_source_is_read_back_equal(tmp_path, kind, profile):
@@ -142,7 +142,7 @@ def test_a_store_of_a_whole_session_reads_equal_in_hdmf_zarr(tmp_path):
     nwbflow.write(nwbfile, tmp_path / "again.nwb", progress=False)
 
 
-@pytest.mark.requirement("W1", "P4")
+@pytest.mark.requirement("P4")
 def test_without_a_profile_arrays_are_as_hdmf_zarr_makes_them(tmp_path):
     def make():
         return session(
@@ -230,7 +230,7 @@ def test_codecs_of_zarr_that_only_zarr_python_has_go_through_it(tmp_path):
     assert any("zarr-python's own filters" in note for note in receipt.notes)
 
 
-@pytest.mark.requirement("W8", "P4")
+@pytest.mark.requirement("P4")
 def test_shards_that_are_no_multiple_of_their_chunks_are_refused(tmp_path):
     data = ZarrDataIO(WALK, chunks=(300, 40))
     data.io_settings["shards"] = (1000, 40)
@@ -239,7 +239,7 @@ def test_shards_that_are_no_multiple_of_their_chunks_are_refused(tmp_path):
     assert not (tmp_path / "x.zarr").exists()
 
 
-@pytest.mark.requirement("W8")
+@pytest.mark.requirement("P4")
 def test_bad_data_name_their_place_and_keep_what_had_arrived(tmp_path):
     def blocks():
         yield WALK[:3000]
@@ -260,7 +260,7 @@ def test_memory_is_kept_and_refused(tmp_path):
     assert np.prod(receipt.datasets[0].layout.shards) * 2 <= 10_000_000
 
 
-@pytest.mark.requirement("M1", "P4")
+@pytest.mark.requirement("P4")
 def test_events_add_up(tmp_path):
     events = []
     receipt = nwbflow.write(session(a=WALK), tmp_path / "e.nwb.zarr", progress=events.append, profile=SMALL)
@@ -272,7 +272,7 @@ def test_events_add_up(tmp_path):
     assert sum(e.raw_bytes for e in stored) == WALK.nbytes
 
 
-@pytest.mark.requirement("W6", "P4")
+@pytest.mark.requirement("P4")
 def test_what_is_there_is_refused_or_replaced_as_asked(tmp_path):
     path = tmp_path / "s.nwb.zarr"
     nwbflow.write(session(a=WALK), path, progress=False)
@@ -297,7 +297,7 @@ def test_what_is_there_is_refused_or_replaced_as_asked(tmp_path):
         nwbflow.write(session(a=WALK), tmp_path / "no" / "x.zarr", progress=False)
 
 
-@pytest.mark.requirement("W6")
+@pytest.mark.requirement("P4")
 def test_a_failing_write_leaves_the_old_store_and_names_what_is_left(tmp_path):
     path = tmp_path / "s.nwb.zarr"
     nwbflow.write(session(a=WALK), path, progress=False)
@@ -330,7 +330,7 @@ def test_two_writers_to_one_path(tmp_path):
     first.close()
 
 
-@pytest.mark.requirement("X1")
+@pytest.mark.requirement("P4")
 def test_links_and_data_of_other_files_are_refused_or_copied(tmp_path):
     nwbflow.write(session(a=WALK), tmp_path / "other.nwb", progress=False)
     other = (tmp_path / "other.nwb", "/acquisition/a/data")

@@ -41,7 +41,7 @@ NEEDS_NETWORK = {
 FAST = {
     "hdmf": ("tests",),
     "pynwb": ("tests/integration/hdf5/test_io.py", "tests/integration/hdf5/test_modular_storage.py"),
-    "hdmf-zarr": ("tests",),
+    "hdmf-zarr": ("tests/unit/test_zarrio.py",),
 }
 """What ``--fast`` runs: about half a minute."""
 
