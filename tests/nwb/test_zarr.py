@@ -388,3 +388,34 @@ def test_store_objects_and_appending_are_written_in_place(tmp_path):
         back = io.read()
         assert np.array_equal(back.acquisition["b"].data[:], WALK[::-1])
         assert np.array_equal(back.acquisition["a"].data[:], WALK)
+
+
+@pytest.mark.requirement("P4")
+def test_zarr_arrays_as_data_are_linked_refused_copied_or_exported_as_they_are(tmp_path):
+    lone = str(tmp_path / "lone.zarr")
+    zarr.create_array(lone, data=WALK, chunks=(500, 8), compressors=BloscCodec(cname="lz4hc"))
+    array = zarr.open_array(lone, mode="r")
+    with nwbflow.NWBZarrIO(str(tmp_path / "linked.nwb.zarr"), "w") as io:
+        io.write(session(a=array))
+    group = zarr.open_group(tmp_path / "linked.nwb.zarr", mode="r")["acquisition/a"]
+    assert [(link["name"], link["source"]) for link in group.attrs["_LINKS"]] == [("data", "../lone.zarr")]
+    with pytest.raises(LinkError, match="/acquisition/a/data"):
+        nwbflow.write(session(a=array), tmp_path / "x.nwb.zarr", progress=False)
+    small = zarr.create_array(MemoryStore(), data=np.arange(5.0))
+    receipt = nwbflow.write(
+        session(a=array, b=small), tmp_path / "copied.nwb.zarr", external="copy", verify="full", progress=False
+    )
+    assert [d.name for d in receipt.datasets] == ["/acquisition/a/data"]
+    copied = zarr.open_group(tmp_path / "copied.nwb.zarr", mode="r")
+    assert np.array_equal(copied["acquisition/a/data"][...], WALK)
+    assert list(copied["acquisition/b/data"][...]) == [0, 1, 2, 3, 4]
+    with nwbflow.NWBZarrIO(str(tmp_path / "in.nwb.zarr"), "w") as io:
+        io.write(session(a=ZarrDataIO(WALK, chunks=(500, 8), compressors=BloscCodec(cname="lz4hc"))))
+    with (
+        hdmf_zarr.NWBZarrIO(str(tmp_path / "in.nwb.zarr"), "r") as source,
+        nwbflow.NWBZarrIO(str(tmp_path / "out.nwb.zarr"), "w") as io,
+    ):
+        io.export(src_io=source)
+    out = zarr.open_group(tmp_path / "out.nwb.zarr", mode="r")["acquisition/a/data"]
+    assert (out.chunks, out.compressors[0].cname) == ((500, 8), "lz4hc")
+    assert np.array_equal(out[...], WALK)

@@ -123,10 +123,14 @@ class StorePassage(Passage):
         What is to be filled.
     jobs : int
         Processes hdmf-zarr was asked to use, for the iterators it can use them for.
+    take_arrays : bool
+        Whether Zarr arrays that come as data without a wrapper are copied; else hdmf-zarr links them, or in exports
+        takes them over with their chunks and codecs.
     """
 
     kept: list[StoreReservation] = field(default_factory=list)
     jobs: int = 1
+    take_arrays: bool = False
     _sinks: list[ZarrSink] = field(default_factory=list)
 
     def prepare(
@@ -147,7 +151,7 @@ class StorePassage(Passage):
         """
         with dressed(root):
             found = find(root, manager, written)
-        found = [candidate for candidate in found if not self._is_for_processes(candidate)]
+        found = [candidate for candidate in found if not self._is_for_hdmf_zarr(candidate)]
         streams = sum(not isinstance(c.data, Source) for c in found) if side_by_side else 1
         share = options.memory // SHARDS_SHARE
         decider = Decider(options.wishes, manager, min(SHARD_BYTES, max(1, share // max(1, streams))))
@@ -164,8 +168,10 @@ class StorePassage(Passage):
             self.say(name, text)
         return storages
 
-    def _is_for_processes(self, candidate: Candidate) -> bool:
-        """Whether a dataset is left to the processes of hdmf-zarr, which were asked for."""
+    def _is_for_hdmf_zarr(self, candidate: Candidate) -> bool:
+        """Whether a dataset is left to hdmf-zarr: to link it, or to its processes, which were asked for."""
+        if isinstance(candidate.builder.data, zarr.Array) and not self.take_arrays:
+            return True
         data = _unwrapped(candidate.builder.data)
         left = self.jobs > 1 and isinstance(data, GenericDataChunkIterator)
         if left:

@@ -144,6 +144,8 @@ class StoreFlow:
                     refuse_other_files(
                         builder, str(self.source), export_source, self._session.external, self.get_written
                     )
+                    copying = self._session.external == "copy" and export_source is None
+                    passage.take_arrays, link_data = copying, link_data and not copying
                     storages = passage.prepare(
                         builder,
                         self.manager,
