@@ -23,14 +23,16 @@ from nwbflow.nwb.external import copy, link
 from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
 from nwbflow.nwb.live import live
 from nwbflow.nwb.mapping import concat, link_raw
+from nwbflow.nwb.monitor import DataChunkProcessor, NumSampleCounter
 from nwbflow.nwb.open import open  # noqa: A004
 from nwbflow.nwb.recorded import RecordedSeries, Ticket
-from nwbflow.nwb.recorder import Recorder
+from nwbflow.nwb.recorder import Recorder, recorders
 from nwbflow.nwb.stores import zarr_class
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
-from nwbflow.record.recover import recover
+from nwbflow.record.tail import Tail, TailBlock, tail
+from nwbflow.tools.recover import recover
 
 if TYPE_CHECKING:
     from nwbflow.nwb.zarr_io import NWBZarrIO
@@ -41,12 +43,14 @@ __all__ = [
     "HDF5IO",
     "NWBHDF5IO",
     "NWBZarrIO",
+    "DataChunkProcessor",
     "DataIO",
     "DatasetReceipt",
     "DurabilityError",
     "ErrorKind",
     "LinkError",
     "LinkMismatchWarning",
+    "NumSampleCounter",
     "NwbflowError",
     "PlanError",
     "Profile",
@@ -59,6 +63,8 @@ __all__ = [
     "SettingsError",
     "SourceError",
     "StorageError",
+    "Tail",
+    "TailBlock",
     "TargetError",
     "Ticket",
     "UnsupportedError",
@@ -72,7 +78,9 @@ __all__ = [
     "live",
     "open",
     "raw",
+    "recorders",
     "recover",
+    "tail",
     "write",
 ]
 

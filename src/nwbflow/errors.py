@@ -53,6 +53,9 @@ class ErrorKind(StrEnum):
     REFUSED = "refused"
     CYCLE = "cycle"
     CHANGED = "changed"
+    DROPPED = "dropped"
+    ADDRESS = "address"
+    INTERRUPTED = "interrupted"
 
 
 class NwbflowError(Exception):

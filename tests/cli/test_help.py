@@ -15,6 +15,7 @@ from nwbflow.cli import app as cli
 from nwbflow.cli.convert import convert
 from nwbflow.cli.demo import demo
 from nwbflow.cli.inspect import inspect
+from nwbflow.cli.record import record
 from nwbflow.cli.recover import recover
 from nwbflow.errors import ErrorKind, TargetError
 
@@ -23,7 +24,7 @@ OPTIONS = {"all_": "--all", "out_folder": "--out", "raw": "RAW", "out_file": "OU
 
 
 @pytest.mark.requirement("T4")
-@pytest.mark.parametrize("command", [convert, demo, inspect, recover], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("command", [convert, demo, inspect, record, recover], ids=lambda c: c.__name__)
 @pytest.mark.parametrize("columns", [80, 120])
 def test_help_names_every_option_and_the_exit_codes_and_fits(command, columns, nwbflow):
     done = nwbflow(command.__name__, "--help", columns=columns)
@@ -41,7 +42,7 @@ def test_help_names_every_option_and_the_exit_codes_and_fits(command, columns, n
 def test_the_command_alone_lists_its_commands(nwbflow):
     done = nwbflow()
     assert done.code == 0
-    for name in ("convert", "demo", "inspect", "links", "recover"):
+    for name in ("convert", "demo", "inspect", "links", "record", "recover"):
         assert re.search(rf"\b{name}\b", done.out)
 
 

@@ -17,6 +17,8 @@ ALLOWED = {
     "README.md": ["installs packages", "sets up an environment of its own"],
     "CONTRIBUTING.md": ["sets up an environment of its own"],
     "docs/how-to/from-pynwb.md": ["needs mpi4py and an HDF5 built for MPI"],
+    "docs/how-to/monitor.md": ["listens on the network"],
+    "docs/how-to/record-streams.md": ["needs an LSL stream", "waits for clients"],
     "docs/how-to/raw-in-place.md": ["starts a program of the reader's own"],
     "docs/how-to/zarr.md": ["installs packages"],
 }

@@ -13,6 +13,7 @@ import pytest
 import runs
 
 from nwbflow.errors import ErrorKind, TargetError
+from nwbflow.model.events import StreamsObserved, StreamState
 from nwbflow.model.layout import Layout
 from nwbflow.observe.jsonl import JsonLines, event_to_json
 
@@ -62,6 +63,30 @@ def test_numpy_numbers_and_infinities_are_plain() -> None:
     assert value["offset"] == [7, 0]
     assert type(value["offset"][0]) is int
     assert value["lag_seconds"] == "inf"
+
+
+def test_how_streams_stand_is_nested_and_no_number_is_lost() -> None:
+    state = StreamState(
+        name="/acquisition/probe",
+        appended=2**60,
+        acknowledged=7,
+        folded=0,
+        row_bytes=768,
+        rows_per_second=float("nan"),
+        declared_rate=None,
+        queued_bytes=3,
+        queue_limit=4,
+        lag_seconds=float("inf"),
+        dropped=0,
+    )
+    event = StreamsObserved(
+        path=runs.PATH, seconds=1.5, streams=(state, state), journal_bytes=1, disk_free=2, closing=True
+    )
+    line = json.loads(json.dumps(event_to_json(event), allow_nan=False))
+    assert set(line) == {"event", "time"} | {f.name for f in dataclasses.fields(event)}
+    assert (line["event"], line["closing"], line["seconds"]) == ("StreamsObserved", True, 1.5)
+    first, second = line["streams"]
+    assert first == second == dataclasses.asdict(state) | {"rows_per_second": "nan", "lag_seconds": "inf"}
 
 
 def test_each_line_is_on_disk_before_the_next_event(tmp_path: Path) -> None:

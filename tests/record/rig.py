@@ -7,6 +7,7 @@ so whoever reads a file knows what must be in it, however long it is.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 import threading
@@ -89,7 +90,8 @@ def record(request: dict[str, Any]) -> None:
     Its keys: ``path``, ``how`` (the layout, or ``recover``), ``sync``, ``blocks`` (for each series), ``rows`` (of a
     block), ``ends`` (whether the recording is closed), ``acks`` (a file that gets a line for each acknowledgement),
     ``log`` (log changes below the path's folder there), ``segment`` (bytes), ``fail_sync``, ``fail_paths``,
-    ``together`` (append from one thread per series, as fast as it goes).
+    ``together`` (append from one thread per series, as fast as it goes), ``spill`` (a folder), ``hop`` (each
+    segment goes into the other folder, as if each was full).
     """
     import nwbflow
     from nwbflow.record import journal
@@ -106,9 +108,16 @@ def record(request: dict[str, Any]) -> None:
         nwbflow.recover(path)
         say("finished")
         return
+    if request.get("hop"):
+        hop(journal.Journal)
     layout = request["how"]
     recorder = nwbflow.Recorder(
-        session(layout), path, sync=request.get("sync", "process"), workers=2, overwrite=request.get("overwrite", False)
+        session(layout),
+        path,
+        sync=request.get("sync", "process"),
+        workers=2,
+        overwrite=request.get("overwrite", False),
+        spill=request.get("spill"),
     )
     say("recording")
     acks = os.open(request["acks"], os.O_WRONLY | os.O_CREAT | os.O_APPEND) if "acks" in request else None
@@ -142,6 +151,20 @@ def record(request: dict[str, Any]) -> None:
         say("finished")
     else:
         os._exit(9)
+
+
+def hop(cls: Any) -> None:
+    """Let the disk of a journal be full whenever a second segment in a row is wanted there."""
+    make, last = cls._make, [None]
+
+    def full_at_times(self: Any, size: int) -> Any:
+        if self.folder == last[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        made = make(self, size)
+        last[0] = self.folder
+        return made
+
+    cls._make = full_at_times
 
 
 def take_turns(recorder: Any, layout: str, request: dict[str, Any], note: Any) -> None:

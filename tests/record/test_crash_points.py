@@ -58,6 +58,7 @@ class Judge:
         if self.scratch.exists():
             shutil.rmtree(self.scratch)
         shutil.copytree(folder, self.scratch)
+        self.prepare()
         acknowledged = acknowledged_in(folder)
         path = self.scratch / FILE
         try:
@@ -68,8 +69,15 @@ class Judge:
         damaged = set() if recovery.journal is None else {recovery.journal.name}
         self.kept += len(damaged)
         left = {p.name for p in self.scratch.iterdir()} - {FILE, ACKS} - damaged
-        stray = {name for name in left if not name.startswith(f"{FILE}.structure.nwb")}
+        stray = self.stray(left)
         return [f"left behind: {stray}"] * bool(stray) + rig.violations(self.look(path), self.layout, acknowledged)
+
+    def prepare(self):
+        """Make the copy one that can be recovered."""
+
+    def stray(self, left):
+        """Return what should not be left."""
+        return {name for name in left if not name.startswith(f"{FILE}.structure.nwb")}
 
     def look(self, path):
         content = zlib.crc32(path.read_bytes())

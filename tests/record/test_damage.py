@@ -74,6 +74,8 @@ def test_a_damaged_journal_is_kept_and_a_new_recording_can_be_made(frame, byte, 
     assert str(kept) in str(recovery)
     found = everything(kept)
     assert found.pop(Path(path.name + ".partial")) == partial
+    for files in (journal, found):
+        del files[Path("announced.json")]  # which is written in place, for those who watch
     assert {name: found[name] for name in journal} == journal
     if frame != -1:
         assert any(d.lost for d in recovery.datasets)
@@ -248,13 +250,12 @@ def test_on_a_full_disk_a_partial_file_that_may_have_more_than_the_journal_is_ke
 
 
 @pytest.mark.requirement("S5")
-@pytest.mark.parametrize(("content", "said"), [(b"", "no HDF5 file"), (b"\x89HDF\r\n\x1a\n" + bytes(50), "opened")])
+@pytest.mark.parametrize(("content", "said"), [(b"", "not an HDF5"), (b"\x89HDF\r\n\x1a\n" + bytes(50), "be opened")])
 def test_a_file_without_a_journal_is_not_called_finished(content, said, path):
     path.write_bytes(content)
-    told = str(nwbflow.recover(path))
-    assert "no journal beside it, nothing to recover here" in told
-    assert said in told
-    assert "finished" not in told
+    with pytest.raises(nwbflow.NwbflowError, match=said) as refused:
+        nwbflow.recover(path)
+    assert "finished" not in str(refused.value)
     assert path.read_bytes() == content
 
 

@@ -112,7 +112,7 @@ def test_a_disk_that_stays_full_keeps_what_was_acknowledged(small_disk, tmp_path
         recorder.close()
     safe = recorder.acknowledged("x")
     assert safe == tickets[-1].first
-    with pytest.raises(nwbflow.StorageError, match="failed before"):
+    with pytest.raises(nwbflow.StorageError, match="full"):
         recorder.close()
     with pytest.raises(DurabilityError) as lost:
         tickets[-1].wait()
@@ -123,6 +123,12 @@ def test_a_disk_that_stays_full_keeps_what_was_acknowledged(small_disk, tmp_path
     with nwbflow.NWBHDF5IO(elsewhere, "r") as io:
         data = io.read().acquisition["x"].data[:]
     assert (data[:safe] == np.concatenate([noise(n) for n in range(safe // 8000)])).all()
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    with pytest.raises(DurabilityError, match="rows are safe"):  # the last block was appended in vain
+        recorder.close()
+    assert reader.open(path).shapes == {"x": (recovery.datasets[0].kept, 8)}
+    assert recorder.close().datasets[0].layout.shape == (recovery.datasets[0].kept, 8)
+    assert [p.name for p in small_disk.iterdir()] == [path.name]
 
 
 def right_now_or_after_recovering(end, path, layout, reader):

@@ -16,8 +16,10 @@ from cyclopts import App, CycloptsError
 from nwbflow.cli.codes import CODES, FAILED, INTERRUPTED, OK, PIPE_CLOSED, TERMINATED, USAGE
 from nwbflow.cli.convert import convert
 from nwbflow.cli.demo import demo
+from nwbflow.cli.demo_record import demo_record
 from nwbflow.cli.inspect import inspect
 from nwbflow.cli.links import links
+from nwbflow.cli.record import record
 from nwbflow.cli.recover import recover
 from nwbflow.cli.screens import err, out, say, show_warnings_as_notes
 from nwbflow.errors import NwbflowError
@@ -38,9 +40,13 @@ app = App(
 )
 app.command(convert)
 app.command(inspect)
+app.command(record)
 app.command(recover)
 app.command(links)
-app.command(demo)
+demos = App(name="demo", help_format="plaintext", help_epilogue=_EPILOGUE)
+demos.default(demo)
+demos.command(demo_record, name="record")
+app.command(demos)
 
 
 def main(tokens: Sequence[str] | None = None) -> int:

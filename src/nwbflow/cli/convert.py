@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
-from rich.table import Table
 
-from nwbflow.cli.screens import DIM, Bar, clean, duration, note, out, print_json, ratio, say, shape, size
+from nwbflow.cli.monitor import watched
+from nwbflow.cli.receipts import print_receipt, print_rows, receipt_to_json
+from nwbflow.cli.screens import Bar, duration, note, out, print_json, say, shape, size
 from nwbflow.encoding.codecs import describe
-from nwbflow.model.events import RunFinished
-from nwbflow.model.receipt import Receipt
-from nwbflow.observe.jsonl import JsonLines, event_to_json
+from nwbflow.observe.jsonl import JsonLines
 from nwbflow.tools.convert import ConversionPlan, convert_raw, plan_raw
-from nwbflow.tools.inspect_store import size_on_disk
 from nwbflow.tools.recording import SeriesSettings
 
-_VERIFIED = {"stored": "stored bytes read back", "full": "every value read back", "no": "nothing read back"}
 _RECORDING = Group("The recording", sort_key=1)
 _STORING = Group("How it is stored", sort_key=2)
 _RUNNING = Group("How the command runs", sort_key=3)
@@ -47,6 +44,7 @@ def convert(
     dry_run: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
     json: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
     events: Annotated[Path | None, Parameter(group=_RUNNING)] = None,
+    monitor: Annotated[str | None, Parameter(group=_RUNNING)] = None,
     no_progress: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
     quiet: Annotated[bool, Parameter(group=_RUNNING, negative="", show_default=False)] = False,
 ) -> None:
@@ -101,6 +99,8 @@ def convert(
         Print the result as one JSON object.
     events
         Append every event of the write to this file, one JSON object a line.
+    monitor
+        Show the write on a web page at [HOST:]PORT; its address is printed. Port 0 is any free one.
     no_progress
         Show no progress bar (there is none either where standard error is no terminal).
     quiet
@@ -129,41 +129,33 @@ def convert(
             _print_plan(plan)
         return
     bar = [] if quiet or no_progress else [Bar()]
-    receipt = convert_raw(
-        raw,
-        out_file,
-        dtype=dtype,
-        series=series,
-        offset=offset,
-        metadata=metadata,
-        profile=profile,
-        rules=rules,
-        workers=workers,
-        memory=memory,
-        verify=verify,
-        progress=[*bar, *([] if events is None else [JsonLines(events)])],
-        overwrite=overwrite,
-        in_place=in_place,
-    )
+    with watched(monitor) as page:
+        receipt = convert_raw(
+            raw,
+            out_file,
+            dtype=dtype,
+            series=series,
+            offset=offset,
+            metadata=metadata,
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            verify=verify,
+            progress=[*bar, *page, *([] if events is None else [JsonLines(events)])],
+            overwrite=overwrite,
+            in_place=in_place,
+        )
     _notes(receipt.notes)
     if json:
-        print_json(_receipt_to_json(receipt))
+        print_json(receipt_to_json(receipt))
     elif not quiet:
-        _print_receipt(receipt)
+        print_receipt(receipt)
 
 
 def _notes(notes: tuple[str, ...]) -> None:
     for text in notes:
         note(text)
-
-
-def _receipt_to_json(receipt: Receipt) -> dict[str, Any]:
-    return {
-        **event_to_json(RunFinished(receipt=receipt))["receipt"],
-        "raw_bytes": receipt.raw_bytes,
-        "stored_bytes": receipt.stored_bytes,
-        "ratio": receipt.ratio,
-    }
 
 
 def _print_plan(plan: ConversionPlan) -> None:
@@ -189,44 +181,5 @@ def _print_plan(plan: ConversionPlan) -> None:
         rows.append(("chunks", "none: the samples stay where they are"))
     else:
         rows.append(("chunks", "none: so small that PyNWB writes it, uncompressed"))
-    _print_rows(rows)
+    print_rows(rows)
     say(out(), "Nothing was written (dry run).")
-
-
-def _print_receipt(receipt: Receipt) -> None:
-    stages = (
-        f"structure {duration(receipt.structure_seconds)}, samples {duration(receipt.fill_seconds)}, "
-        f"verify {duration(receipt.verify_seconds)}, publish {duration(receipt.publish_seconds)}"
-    )
-    rows = [("written", f"{receipt.path}, {size(size_on_disk(receipt.path))}")]
-    for dataset in receipt.datasets:
-        layout = dataset.layout
-        rows += [
-            ("dataset", f"{dataset.name}, {shape(layout.shape)} {layout.dtype.name}"),
-            ("chunks", f"{dataset.chunks} of {shape(layout.chunks)}, {describe(layout.filters)}"),
-            (
-                "stored",
-                f"{size(dataset.raw_bytes)} as {size(dataset.stored_bytes)}, ratio {ratio(dataset.ratio)}, "
-                f"{_VERIFIED[receipt.verified]}",
-            ),
-        ]
-    rows += [("dataset", f"{name}, its samples stay in {where}") for name, where in receipt.linked.items()]
-    if not receipt.datasets and not receipt.linked:
-        rows.append(("dataset", "so small that PyNWB wrote it, uncompressed"))
-    speed = f", {receipt.raw_bytes / 1e6 / receipt.seconds:.0f} MB/s" if receipt.raw_bytes else ""
-    rows.append(("time", f"{duration(receipt.seconds)}{speed} ({stages})"))
-    _print_rows(rows)
-
-
-def _print_rows(rows: list[tuple[str, str]]) -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style=DIM)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, clean(value))
-    console = out()
-    if console.is_terminal:
-        console.print(grid)
-    else:
-        for name, value in rows:
-            say(console, f"{name}: {value}")

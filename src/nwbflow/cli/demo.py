@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 from rich import box
 from rich.table import Table
 
+from nwbflow.cli.monitor import watched
 from nwbflow.cli.screens import duration, err, out, print_json, say, shape, size
 from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.testing.simulate import neuropixels
@@ -34,6 +36,7 @@ def demo(
     seed: int = 0,
     out_folder: Annotated[Path | None, Parameter(name="--out")] = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    monitor: str | None = None,
     no_progress: Annotated[bool, Parameter(name=["--no-progress", "--quiet"], negative="", show_default=False)] = False,
 ) -> None:
     """Write a simulated recording with PyNWB and with nwbflow, and compare.
@@ -52,6 +55,8 @@ def demo(
         Keep the files in this folder (it is made if missing).
     json
         Print the result as one JSON object.
+    monitor
+        Show nwbflow's writes on a web page at [HOST:]PORT; its address is printed. Port 0 is any free one.
     no_progress
         Don't say what is being done.
     """
@@ -65,21 +70,22 @@ def demo(
             say(err(), (f"{text} ...", "dim"))
 
     if out_folder is not None:
-        _make(out_folder)
-    step(f"simulating {duration(seconds)} of {CHANNELS} channels")
-    recording = neuropixels(seconds, channels=CHANNELS, rate=RATE, seed=seed)
-    if out_folder is not None:
-        report = run_demo(recording, out_folder, rate=RATE, keep=True, say=step)
-    else:
-        with tempfile.TemporaryDirectory(prefix="nwbflow-demo-") as folder:
-            report = run_demo(recording, folder, rate=RATE, say=step)
+        make_folder(out_folder)
+    with ExitStack() as stack:
+        page = stack.enter_context(watched(monitor))
+        keep = out_folder is not None
+        folder = out_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nwbflow-demo-")))
+        step(f"simulating {duration(seconds)} of {CHANNELS} channels")
+        recording = neuropixels(seconds, channels=CHANNELS, rate=RATE, seed=seed)
+        report = run_demo(recording, folder, rate=RATE, keep=keep, say=step, progress=page)
     if json:
         print_json(report.to_json())
     else:
         _print(report)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder for what is kept, if it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -66,16 +66,22 @@ class Bar:
     """The progress bar without its parting words: the command says those itself.
 
     Also leaves out warnings: they are printed once, with the result.
+
+    Parameters
+    ----------
+    warnings : bool
+        Whether to show them when they come: a recording may take hours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, warnings: bool = False) -> None:
         self._bar = ProgressBar()
+        self._warnings = warnings
 
     def __call__(self, event: Event, /) -> None:
         """Pass on what moves the bar."""
         if isinstance(event, RunFinished | RunFailed):
             self._bar.close()
-        elif not isinstance(event, Warned):
+        elif self._warnings or not isinstance(event, Warned):
             self._bar(event)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Typed events a run announces, and who may listen.
 
-Observers are called in the thread that drives the write, between chunks. They can't change
+Observers of a write are called in the thread that drives it, between chunks; those of a recording in a thread of
+their own, so that they hold up nothing, and some events are left out if they are too slow. They can't change
 the run; an observer that raises is dropped and the run goes on, with a note in the receipt.
 """
 

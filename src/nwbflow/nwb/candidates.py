@@ -22,6 +22,7 @@ from nwbflow.model.data import Array, Source, Stream
 from nwbflow.nwb.data import BlocksData, DataIO, SourceData
 from nwbflow.nwb.external import CopiedData
 from nwbflow.nwb.iterators import IteratorStream
+from nwbflow.nwb.livedata import LiveData
 from nwbflow.planning.chunks import SeriesKind
 from nwbflow.sources.arrays import as_source
 from nwbflow.sources.checks import refuse_masked
@@ -170,6 +171,8 @@ def _candidate(builder: DatasetBuilder, manager: BuildManager) -> Candidate | No
     if dtype is None or supply is None:
         return None
     column = manager.get_builder_dt(builder) is not None
+    if column and isinstance(data, LiveData):
+        dtype = np.promote_types(dtype, data.dtype)  # of columns the schema says only the least they must hold
     types = types_of(builder, manager)
     shape = supply.shape if isinstance(supply, Source) else supply.maxshape
     return Candidate(
@@ -285,7 +288,7 @@ def _supply(data: Any, name: str) -> Source | Stream | None:
     refuse_masked(data, f"{name}: its data")
     if isinstance(data, SourceData):
         return data.source
-    if isinstance(data, BlocksData):
+    if isinstance(data, BlocksData | LiveData):
         return data.stream
     if isinstance(data, AbstractDataChunkIterator):
         return IteratorStream(data) if data.maxshape is not None else None
@@ -300,7 +303,7 @@ def _supply(data: Any, name: str) -> Source | Stream | None:
 def _initial(supply: Source | Stream, data: Any) -> tuple[int, ...]:
     if isinstance(supply, Source):
         return supply.shape
-    advised = data.recommended_data_shape()
+    advised = data.shape if isinstance(data, LiveData) else data.recommended_data_shape()
     if advised is None:
         advised = tuple(n or 0 for n in supply.maxshape)
     return tuple(int(n or 0) for n in advised)
@@ -335,7 +338,7 @@ def _refuse_shared(found: Sequence[Candidate]) -> None:
     seen: dict[int, str] = {}
     for candidate in found:
         data = _unwrapped(candidate.builder.data)
-        if not isinstance(data, AbstractDataChunkIterator) or isinstance(data, SourceData):
+        if not isinstance(data, AbstractDataChunkIterator | LiveData) or isinstance(data, SourceData):
             continue
         inner = data.stream.blocks if isinstance(data, BlocksData) else getattr(data, "data", None)
         drained = inner if isinstance(inner, Iterator) else data

@@ -32,6 +32,7 @@ class IteratorStream:
 
     def __init__(self, iterator: AbstractDataChunkIterator) -> None:
         self._iterator = iterator
+        self._origin = getattr(iterator, "watched", iterator)  # of a DataChunkProcessor
         maxshape = iterator.maxshape
         self._maxshape: MaxShape = tuple(None if n is None else int(n) for n in maxshape)
         self._dtype: np.dtype[Any] = np.dtype(iterator.dtype)
@@ -55,10 +56,10 @@ class IteratorStream:
     def __iter__(self) -> Iterator[Block | Scatter]:
         """Pass over the iterator once."""
         delivered, reached = 0, [0] * len(self._maxshape)
-        again = not is_first_pass(self._iterator)
+        again = not is_first_pass(self._origin)
         for number, chunk in enumerate(self._iterator):
             block = as_block(chunk, self._maxshape, f"chunk {number}")
-            ends = _ends(block)
+            ends = ends_of(block)
             reached = [max(a, b) for a, b in zip(reached, ends, strict=True)]
             delivered += block.data.size
             yield block
@@ -72,14 +73,14 @@ class IteratorStream:
                 "Make a new one",
                 kind=ErrorKind.EXHAUSTED,
             )
-        if isinstance(self._iterator, GenericDataChunkIterator) and delivered < promised:
+        if isinstance(self._origin, GenericDataChunkIterator) and delivered < promised:
             raise SourceError(
                 f"the iterator promised shape {self._maxshape} and gave {delivered} of {promised} elements: "
                 "it was partly used up before, or its _get_maxshape is wrong",
                 kind=ErrorKind.LENGTH,
             )
-        axis = getattr(self._iterator, "iter_axis", 0)
-        if isinstance(self._iterator, DataChunkIterator):
+        axis = getattr(self._origin, "iter_axis", 0)
+        if isinstance(self._origin, DataChunkIterator):
             length = self._maxshape[axis]
             if length is not None and reached[axis] < length:
                 raise SourceError(
@@ -89,7 +90,8 @@ class IteratorStream:
                 )
 
 
-def _ends(block: Block | Scatter) -> Sequence[int]:
+def ends_of(block: Block | Scatter) -> Sequence[int]:
+    """Return where a block ends on every axis."""
     if isinstance(block, Scatter):
         return block.bounds
     return tuple(o + n for o, n in zip(block.offset, block.data.shape, strict=True))

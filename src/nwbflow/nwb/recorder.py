@@ -5,51 +5,61 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import pynwb
 
-from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, StorageError
+from nwbflow.errors import DurabilityError, ErrorKind, SettingsError
 from nwbflow.model.events import RunFailed, RunFinished, RunStarted
 from nwbflow.model.receipt import Receipt
-from nwbflow.nwb.candidates import find
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.fill import count_workers
-from nwbflow.nwb.io import NWBHDF5IO
-from nwbflow.nwb.layouts import Storage, decide
-from nwbflow.nwb.live import live_candidates, series_of
+from nwbflow.nwb.laidout import LayoutIO
+from nwbflow.nwb.policies import WhenFull, named
 from nwbflow.nwb.recorded import RecordedSeries
-from nwbflow.observe.hub import Hub, Progress, make_observers
+from nwbflow.observe.hub import Progress, make_observers
+from nwbflow.observe.relay import Relay
 from nwbflow.planning.memory import parse_bytes
 from nwbflow.planning.profiles import Profile
 from nwbflow.record.build import LIBVER
-from nwbflow.record.folder import JournalFolder, copy_synced, file_crc32, mark_of, remove
+from nwbflow.record.folder import JournalFolder, check_spill, copy_synced, file_crc32, mark_of, remove
+from nwbflow.record.gaps import GAPS
 from nwbflow.record.manifest import Manifest
 from nwbflow.record.recording import Recording
+from nwbflow.record.watch import Watch
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.staging import check_target, free_name, leftover_path, partial_path
 
+PATIENCE = 5.0
+"""Seconds that observers are waited for when the file is in place."""
 
-class _LayoutIO(NWBHDF5IO):
-    """Writes the structure, and tells what in it is live."""
-
-    storages: list[Storage]
-
-    def write_builder(self, builder: Any, **kwargs: Any) -> None:
-        found = find(builder, self.manager, self.get_written)
-        self.storages = decide(live_candidates(builder, found), self._session.options().wishes, self.manager)
-        series_of(self.storages)
-        super().write_builder(builder, **kwargs)
+BEAT_SECONDS = 0.5
+"""How often observers are told how the streams stand."""
 
 
 def _free_beside(path: Path) -> Path:
     """Return where the structure is laid out: a name that nobody has taken, also not for an interrupted write."""
     names = (path.with_name(f"{path.name}.structure{number or ''}.nwb") for number in count())
     return next(name for name in names if not name.exists() and not partial_path(name).exists())
+
+
+_running: set[Recorder] = set()
+
+
+def recorders() -> tuple[Recorder, ...]:
+    """Return the recorders of this process that hold a path: those not closed yet, also if no variable has them.
+
+    Returns
+    -------
+    tuple of Recorder
+        In no particular order; ``close()`` finishes their files.
+    """
+    return tuple(recorder for recorder in _running if recorder._recording.is_ours)
 
 
 class Recorder:
@@ -76,15 +86,23 @@ class Recorder:
         Encoding threads; as many as there are cores by default.
     queue : int or str
         What each series may hold that the journal has not, in bytes or as ``"64 MiB"``.
+    when_full : {"block", "drop"} or mapping of str to these
+        What ``append`` does while the queue of its series is full: wait, or drop the block at once and mark the gap
+        in ``/intervals/recording_gaps``. By name, for some series; the others wait. Only series with live time stamps
+        can be dropped from.
     progress : bool, callable or sequence of callables
-        ``True`` shows a progress bar; a callable gets every event, in a thread of the recorder.
+        ``True`` shows a progress bar; a callable gets the events, in a thread of its own that holds up
+        nothing; see :mod:`nwbflow.model.events`.
     overwrite : bool
         Whether a file at `path` may be replaced, when the recording is finished.
+    spill : str or pathlib.Path, optional
+        A folder on another disk, where the journal goes on when the disk of `path` is full, fails, or does not answer
+        while the queue of a series fills up. It has to be there, and to be there when the file is made.
 
     Raises
     ------
     nwbflow.errors.TargetError
-        If the path can't be written, or an earlier recording to it is not finished.
+        If the path or the folder to spill to can't be written, or an earlier recording to the path is not finished.
     nwbflow.errors.SettingsError, nwbflow.errors.UnsupportedError
         For options, or live data that can't be recorded.
     """
@@ -98,26 +116,29 @@ class Recorder:
         profile: str | Profile = "default",
         workers: int | None = None,
         queue: int | str = "64 MiB",
+        when_full: WhenFull = "block",
         progress: Progress = False,
         overwrite: bool = False,
+        spill: str | Path | None = None,
     ) -> None:
         if sync not in ("process", "full"):
             raise SettingsError(f"sync={sync!r}: give 'process' or 'full'", kind=ErrorKind.OPTION)
         self.receipt: Receipt | None = None
         self._closing = threading.RLock()  # a signal handler that closes while its thread is closing must not hang
         self._is_closing = False
-        self._failed = False
         self._began = time.perf_counter()
         self._workers = count_workers(workers)
         limit = parse_bytes(queue, "queue")
-        self._hub = Hub(make_observers(progress))
+        observers = make_observers(progress)
         self._notes: list[str] = []
         self._path = check_target(path, overwrite=overwrite)
+        self._spill = None if spill is None else check_spill(spill)
         folder = JournalFolder.make(self._path)
         partial = partial_path(self._path)
+        self._events = Relay(observers)
         try:
-            manifest = self._lay_out(nwbfile, folder, partial, profile)
-            self._hub.emit(
+            manifest = self._lay_out(nwbfile, folder, partial, profile, when_full)
+            self._events.emit(
                 RunStarted(
                     path=self._path,
                     datasets=tuple(d.name for s in manifest.series for d in s.datasets),
@@ -133,20 +154,32 @@ class Recorder:
                 sync=sync == "full",
                 workers=self._workers,
                 limit=limit,
-                emit=self._hub.emit,
+                dropping=self._dropping,
+                events=self._events,
             )
         except BaseException:
             remove(partial)
             folder.discard()
-            self._hub.close()
+            self._events.close(PATIENCE)
             raise
+        self._watch: Watch | None = None
+        if self._events.is_heard:
+            self._watch = Watch(self._recording, self._path, folder.path, self._rates)
+            self._events.beat(self._watch.observed, BEAT_SECONDS)
         self._series = {
-            series.name: RecordedSeries(series.name, tuple(d.field for d in series.datasets), self._recording, position)
+            series.name: RecordedSeries(series.name, tuple(d.field for d in series.given), self._recording, position)
             for position, series in enumerate(manifest.series)
+            if series.name != GAPS or not self._dropping
         }
+        _running.add(self)
 
     def _lay_out(
-        self, nwbfile: pynwb.NWBFile, folder: JournalFolder, partial: Path, profile: str | Profile
+        self,
+        nwbfile: pynwb.NWBFile,
+        folder: JournalFolder,
+        partial: Path,
+        profile: str | Profile,
+        when_full: WhenFull,
     ) -> Manifest:
         """Write everything but the live rows, and keep a copy of that in the journal."""
         if partial.exists():
@@ -158,18 +191,23 @@ class Recorder:
             laid_out = _free_beside(self._path)
         try:
             manager = manager_of_guests(nwbfile)
-            with _LayoutIO(laid_out, "w", manager=manager, profile=profile, workers=self._workers, libver=LIBVER) as io:
+            with LayoutIO(laid_out, "w", manager=manager, profile=profile, workers=self._workers, libver=LIBVER) as io:
                 io.put_in_place_when_closed(drop_leftover=False)
-                io.write(nwbfile, exhaust_dci=False)
+                io.lay_out(nwbfile, when_full)
+                self._dropping = io.dropping
+                self._rates = io.rates
             laid_out.rename(partial)
             with translated(str(folder.path), "copying the structure"):
                 copy_synced(partial, folder.structure)
+            identity = secrets.token_bytes(16)
+            spilled = f"{self._path.name}.{identity.hex()[:8]}.spill"
             manifest = Manifest(
-                identity=secrets.token_bytes(16),
-                series=series_of(io.storages),
+                identity=identity,
+                series=io.series,
                 structure_bytes=folder.structure.stat().st_size,
                 structure_crc32=file_crc32(folder.structure),
                 replaces=mark_of(self._path) if self._path.exists() else None,
+                spill=None if self._spill is None else self._spill / spilled,
             )
             folder.begin(manifest)
         except BaseException:
@@ -186,13 +224,7 @@ class Recorder:
         KeyError
             If there is no such live series, or more than one.
         """
-        wanted = "/" + name.strip("/")
-        found = [series for path, series in self._series.items() if path.endswith(wanted)]
-        exact = [series for series in found if series.name == wanted]
-        if len(exact or found) != 1:
-            known = ", ".join(self._series)
-            raise KeyError(f"{name!r} is {'no' if not found else 'more than one'} live series; there are {known}")
-        return (exact or found)[0]
+        return self._series[named(name, self._series)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._series)
@@ -200,6 +232,18 @@ class Recorder:
     def acknowledged(self, name: str) -> int:
         """Return how many rows of a series are safe."""
         return self[name].acknowledged
+
+    def warn(self, message: str, name: str | None = None) -> None:
+        """Say what has happened to a source of rows: to those who watch, and in the receipt's notes.
+
+        Parameters
+        ----------
+        message : str
+            What a careful user wants to know.
+        name : str, optional
+            The series it is about.
+        """
+        self._recording.warn(message, None if name is None else self[name].name)
 
     def close(self) -> Receipt:
         """Finish the file: fold the rest, verify, sync, put in place, remove the journal.
@@ -215,10 +259,12 @@ class Recorder:
             If rows that were appended could not be made safe; the file is finished with all that were, and
             ``receipt`` tells of it.
         nwbflow.errors.StorageError, nwbflow.errors.VerifyError
-            If the file could not be finished; the journal is kept for ``nwbflow recover``.
+            If the file could not be finished. The journal is kept; when the cause is mended, close again, or run
+            ``nwbflow recover``. That goes for a close that was interrupted (Ctrl-C) as well.
         """
         self._recording.check_process()
         self._recording.check_reentry()
+        self._events.check_outside("close()")
         with self._closing:
             if self._is_closing:
                 raise SettingsError(
@@ -235,42 +281,58 @@ class Recorder:
     def _close_once(self) -> Receipt:
         if self.receipt is not None:
             return self.receipt
-        if self._failed:
-            raise StorageError(
-                f"{self._path}: closing this recorder has failed before; see that error, and nwbflow recover",
-                kind=ErrorKind.CLOSED,
+        receipt, lost = self._finish()
+        self._events.emit(RunFinished(receipt=receipt))
+        if not self._events.close(PATIENCE):
+            warnings.warn(
+                f"an observer of {self._path} has not come back for {PATIENCE:.0f} seconds and was left behind; the "
+                "file is complete and in place",
+                RuntimeWarning,
+                stacklevel=3,
             )
-        self._failed = True
-        self.receipt, lost = self._finish()
         if lost is not None:
             raise lost
-        return self.receipt
+        return receipt
 
     def _finish(self) -> tuple[Receipt, DurabilityError | None]:
         try:
             built, seconds, lost = self._recording.close()
+            _running.discard(self)
         except BaseException as error:
             if (partial := partial_path(self._path)).exists() or not self._path.exists():
                 error.add_note(
                     f"The file could not be finished; everything acknowledged is in the journal beside it. When the "
-                    f"cause is mended, run: nwbflow recover {self._path}"
+                    f"cause is mended, close the recorder again, or run: nwbflow recover {self._path}"
                 )
-            self._hub.emit(RunFailed(path=self._path, partial=partial, error=f"{type(error).__name__}: {error}"))
-            self._hub.close()
+            if self._recording.has_let_go:
+                _running.discard(self)
+            self._stop_watching()
+            self._events.emit(RunFailed(path=self._path, partial=partial, error=f"{type(error).__name__}: {error}"))
+            self._events.settle(PATIENCE)  # not closed: closing the recorder again is told them too
             raise
-        receipt = Receipt(
-            path=self._path,
-            datasets=built.receipts,
-            seconds=time.perf_counter() - self._began,
-            structure_seconds=self._structure_seconds,
-            verify_seconds=built.verify_seconds,
-            publish_seconds=seconds,
-            verified="stored",
-            notes=(*self._notes, *built.notes, *self._hub.problems),
-        )
-        self._hub.emit(RunFinished(receipt=receipt))
-        self._hub.close()
-        return receipt, lost
+        took = time.perf_counter() - self._began
+        self._stop_watching()
+        if self._watch is not None:
+            self._events.emit(self._watch.finished(built.rows))
+        try:
+            self._events.settle(PATIENCE)  # only now that the file is in place; what they raise is told in the receipt
+        finally:
+            self.receipt = Receipt(
+                path=self._path,
+                datasets=built.receipts,
+                seconds=took,
+                structure_seconds=self._structure_seconds,
+                verify_seconds=built.verify_seconds,
+                publish_seconds=seconds,
+                verified="stored",
+                notes=(*self._notes, *built.notes, *self._events.notes),
+            )
+        return self.receipt, lost
+
+    def _stop_watching(self) -> None:
+        self._events.stop_beating()
+        if self._watch is not None:
+            self._watch.stop()
 
     def __enter__(self) -> Self:
         return self

@@ -26,13 +26,17 @@ from nwbflow.model.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    StreamsObserved,
     Warned,
 )
 from nwbflow.model.receipt import Receipt
+from nwbflow.observe.lines import StreamLines
 from nwbflow.observe.screens import Screen, make_screen
+from nwbflow.observe.text import ASCII, UNICODE, Glyphs, clean, clock, duration, fit, ratio_text, size
 
 _SHORTEST_PAUSE = 0.1  # seconds between two drawings
 _LONGEST_PAUSE = 2.0
+_RECORDING_PAUSE = 0.9  # of a recording, which goes on for hours and has the processor for itself
 _SHARE = 100  # a drawing may take this part of the time
 _MOST_LINES = 12  # datasets shown at once, however tall the terminal
 _MOST_WARNINGS = 5
@@ -72,8 +76,10 @@ class ProgressBar:
 
     One line for every dataset being written (bytes done, percentage where the length is known,
     rate, compression ratio, time left), one for the whole, and at the end one line of summary
-    that stays. Many datasets don't flood the terminal: those being written are shown, the
-    others counted. Where standard error is neither a terminal nor a notebook, nothing is shown.
+    that stays. Of a recording, one line for every stream (rows or time, rate, queue, lag, what is safe), one for the
+    whole, and one for what is being done. Many datasets or streams don't flood the terminal: those being written (or
+    in trouble) are shown, the others counted. Where standard error is neither a terminal nor a notebook, nothing is
+    shown.
 
     Parameters
     ----------
@@ -97,6 +103,7 @@ class ProgressBar:
         self._verified = 0
         self._warnings = 0
         self._queued = 0
+        self._streams: StreamLines | None = None
         self._next = 0.0
 
     def __call__(self, event: Event, /) -> None:
@@ -116,12 +123,18 @@ class ProgressBar:
                 self._finish(event, now)
             case DatasetVerified():
                 self._verified += 1
+            case StreamsObserved() if self._streams is None:
+                self._streams = StreamLines(event, self._datasets)
             case Warned():
                 self._warn(event)
             case RunFinished():
                 self._end(_summary(event.receipt, self._warnings))
             case RunFailed():
                 self._end(_failure(event))
+        if self._streams is not None:
+            self._streams(event)
+            if isinstance(event, ChunkStored):
+                return  # nothing of it is in the lines; how the streams stand is told often enough
         if self._screen is not None and now >= self._next:
             self._draw(now)
 
@@ -142,7 +155,7 @@ class ProgressBar:
     def _start(self, event: RunStarted, now: float) -> None:
         self.close()
         self._reset()
-        self._file = _clean(event.path.name)
+        self._file = clean(event.path.name)
         self._datasets = len(event.datasets)
         self._whole = _Meter(self._file, event.raw_bytes, now)
         self._console = self._given or Console(stderr=True)
@@ -171,8 +184,8 @@ class ProgressBar:
     def _warn(self, event: Warned) -> None:
         self._warnings += 1
         if self._screen is not None and self._warnings <= _MOST_WARNINGS:
-            place = "" if event.dataset is None else f"{_clean(event.dataset)}: "
-            self._screen.say(Text.assemble(("warning ", "yellow"), place + _clean(event.message)))
+            place = "" if event.dataset is None else f"{clean(event.dataset)}: "
+            self._screen.say(Text.assemble(("warning ", "yellow"), place + clean(event.message)))
 
     def _end(self, line: Text) -> None:
         screen = self._screen
@@ -188,22 +201,26 @@ class ProgressBar:
             meter.sample(now)
         self._screen.show(self._lines(self._console, now))
         cost = time.perf_counter() - cost
-        self._next = now + min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, _SHARE * cost))
+        is_calm = self._streams is not None and not self._streams.state.closing
+        shortest = _RECORDING_PAUSE if is_calm else _SHORTEST_PAUSE
+        self._next = now + min(_LONGEST_PAUSE, max(shortest, _SHARE * cost))
 
     def _lines(self, console: Console, now: float) -> list[Text]:
         width, height = console.size
-        glyphs = _ASCII if console.options.ascii_only else _UNICODE
+        glyphs = ASCII if console.options.ascii_only else UNICODE
         room = max(1, min(_MOST_LINES, height - 4))  # below: what is left out, the whole, the state, the cursor
+        if self._streams is not None:
+            return self._streams.lines(width, room, glyphs)
         active = [m for m in self._meters.values() if not m.finished]
         # few enough: what is finished stays in sight
         shown = (list(self._meters.values()) if self._datasets <= room else active)[:room]
         lines = [_meter_line(m, now, width, glyphs, "green" if m.finished else "cyan") for m in shown]
         if len(active) > len(shown):
             more = f"{glyphs.ellipsis} and {len(active) - len(shown)} more being written"
-            lines.append(Text(_fit(more, width - 1, glyphs), "dim"))
+            lines.append(Text(fit(more, width - 1, glyphs), "dim"))
         if self._datasets != 1 or not self._meters:  # of one dataset it would say the same again
             lines.append(_meter_line(self._whole, now, width, glyphs, "bold"))
-        lines.append(Text(_fit(self._state(), width - 1, glyphs), "dim"))
+        lines.append(Text(fit(self._state(), width - 1, glyphs), "dim"))
         return lines
 
     def _state(self) -> str:
@@ -219,28 +236,17 @@ class ProgressBar:
         return f"{self._datasets} {noun} written and verified, publishing"
 
 
-@dataclass(frozen=True, slots=True)
-class _Glyphs:
-    full: str
-    rest: str
-    ellipsis: str
-
-
-_UNICODE = _Glyphs("━", "─", "…")
-_ASCII = _Glyphs("#", "-", "...")
-
-
-def _meter_line(meter: _Meter, now: float, width: int, glyphs: _Glyphs, style: str) -> Text:
+def _meter_line(meter: _Meter, now: float, width: int, glyphs: Glyphs, style: str) -> Text:
     """Return one line of at most `width` - 1 cells; what matters least goes first where it is narrow."""
     share, rate = meter.share(), 0.0 if meter.finished else meter.rate(now)
     left = (meter.total - meter.done) / rate if meter.total is not None and rate > 0 else None
     percent = "    " if share is None else f"{int(share * 100):3d}%"
     cells = {
         "percent": percent,
-        "bytes": f"{_bytes(meter.done):>8}" + (f" / {_bytes(meter.total):<8}" if meter.total is not None else " " * 11),
+        "bytes": f"{size(meter.done):>8}" + (f" / {size(meter.total):<8}" if meter.total is not None else " " * 11),
         "rate": f"{rate / 1e6:6.0f} MB/s" if rate else " " * 11,
-        "ratio": f"ratio {_ratio(meter.done / meter.stored):>5}" if meter.stored else " " * 11,
-        "left": f"{_clock(left)} left".ljust(12) if left is not None and not meter.finished else " " * 12,
+        "ratio": f"ratio {ratio_text(meter.done / meter.stored):>5}" if meter.stored else " " * 11,
+        "left": f"{clock(left)} left".ljust(12) if left is not None and not meter.finished else " " * 12,
     }
     for least in ("ratio", "bytes", "rate", "left"):
         if width - 1 - sum(len(c) + 2 for c in cells.values()) >= 16:
@@ -248,7 +254,7 @@ def _meter_line(meter: _Meter, now: float, width: int, glyphs: _Glyphs, style: s
         del cells[least]
     room = max(4, width - 1 - sum(len(c) + 2 for c in cells.values()))
     bar = min(30, room - 22) if room >= 32 else 0
-    name = _fit(_clean(meter.name), room - (bar + 2 if bar else 0), glyphs, keep_end=True)
+    name = fit(clean(meter.name), room - (bar + 2 if bar else 0), glyphs, keep_end=True)
     line = Text(no_wrap=True, overflow="crop").append(name.ljust(room - (bar + 2 if bar else 0)), style)
     if bar:
         full = 0 if share is None else int(share * bar)
@@ -262,8 +268,8 @@ def _summary(receipt: Receipt, warnings: int) -> Text:
     """Return the line that stays when all went well."""
     rate = f" ({receipt.raw_bytes / receipt.seconds / 1e6:.0f} MB/s)" if receipt.seconds > 0 else ""
     text = (
-        f"{_clean(receipt.path.name)}: {_bytes(receipt.raw_bytes)} in {_seconds(receipt.seconds)}{rate}, "
-        f"{_bytes(receipt.stored_bytes)} stored, ratio {receipt.ratio:.1f}, "
+        f"{clean(receipt.path.name)}: {size(receipt.raw_bytes)} in {duration(receipt.seconds)}{rate}, "
+        f"{size(receipt.stored_bytes)} stored, ratio {receipt.ratio:.1f}, "
         f"{_VERIFIED.get(receipt.verified, receipt.verified)}"
     )
     if warnings > _MOST_WARNINGS:
@@ -273,45 +279,5 @@ def _summary(receipt: Receipt, warnings: int) -> Text:
 
 def _failure(event: RunFailed) -> Text:
     first = event.error.strip().splitlines()[0] if event.error.strip() else "no reason given"
-    kept = "" if event.partial is None else f" (what was written is kept in {_clean(event.partial.name)})"
-    return Text.assemble(f"{_clean(event.path.name)}: ", ("failed", "red"), f": {_clean(first)}{kept}")
-
-
-def _clean(text: str) -> str:
-    """Replace what could move the cursor or change the terminal: names come from files."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _fit(text: str, width: int, glyphs: _Glyphs, *, keep_end: bool = False) -> str:
-    if len(text) <= width:
-        return text
-    mark = glyphs.ellipsis
-    room = max(0, width - len(mark))
-    return mark + text[len(text) - room :] if keep_end else text[:room] + mark
-
-
-def _bytes(count: int) -> str:
-    """Return a size in decimal units with three digits, e.g. ``1.20 GB``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 999.5 or unit == "TB":
-            break
-        size /= 1000
-    if unit == "B":
-        return f"{count} B"
-    return f"{size:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f} {unit}"
-
-
-def _ratio(ratio: float) -> str:
-    return f"{ratio:.2f}" if ratio < 99.995 else f"{min(ratio, 99999):.0f}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s" if seconds < 100 else _clock(seconds)
-
-
-def _clock(seconds: float) -> str:
-    """Return a time as ``m:ss`` or ``h:mm:ss``."""
-    whole = int(min(seconds, 359999.0))
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+    kept = "" if event.partial is None else f" (what was written is kept in {clean(event.partial.name)})"
+    return Text.assemble(f"{clean(event.path.name)}: ", ("failed", "red"), f": {clean(first)}{kept}")

@@ -57,7 +57,7 @@ class Hub:
     """Calls every observer with every event; an observer that raises is dropped and the run goes on.
 
     ``KeyboardInterrupt``, ``SystemExit`` and other exceptions that are no :class:`Exception`
-    pass through. Used as a context manager it closes the observers on leaving, so that a
+    pass through, unless `catch` says otherwise. Used as a context manager it closes the observers on leaving, so that a
     progress bar gives the terminal back also when an exception ended the run without a last event.
 
     Parameters
@@ -65,10 +65,13 @@ class Hub:
     observers : sequence of Observer
         Called in this order. One that has a method ``close()`` has it called when it is
         dropped and when the hub is closed; what it raises then becomes a problem too.
+    catch : type of BaseException
+        What an observer may raise without stopping the one who emits.
     """
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+    def __init__(self, observers: Sequence[Observer], *, catch: type[BaseException] = Exception) -> None:
         self._observers = list(observers)
+        self._catch = catch
         self._problems: list[str] = []
 
     @property
@@ -81,12 +84,12 @@ class Hub:
         for observer in tuple(self._observers):
             try:
                 observer(event)
-            except Exception as error:
+            except self._catch as error:
                 self._observers = [kept for kept in self._observers if kept is not observer]
                 self._problems.append(
                     f"observer {_name(observer)} raised {_text(error)} on {type(event).__name__} and was dropped"
                 )
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(self._catch):
                     _close(observer)
 
     def close(self) -> None:
@@ -95,7 +98,7 @@ class Hub:
         for observer in observers:
             try:
                 _close(observer)
-            except Exception as error:
+            except self._catch as error:
                 self._problems.append(f"observer {_name(observer)} raised {_text(error)} on being closed")
 
     def __enter__(self) -> Self:
@@ -119,6 +122,6 @@ def _name(observer: Observer) -> str:
     return name if isinstance(name, str) else type(observer).__qualname__
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

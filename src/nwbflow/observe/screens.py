@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
+
+_PATIENCE = 1.0  # seconds that closing waits for a drawing
 
 
 class Screen(Protocol):
@@ -54,16 +58,27 @@ class _Terminal:
         self._console = console
         # a redirected stdout is left alone, or its text would end up on standard error
         self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=_is_terminal(sys.stdout))
+        self._process = os.getpid()
+        self._drawing = threading.Lock()
         self._live.start()
 
     def show(self, lines: Sequence[Text], /) -> None:
-        self._live.update(Group(*lines), refresh=True)
+        with self._drawing:
+            self._live.update(Group(*lines), refresh=True)
 
     def say(self, line: Text, /) -> None:
-        self._console.print(line, soft_wrap=True)
+        with self._drawing:
+            self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:
-        self._live.stop()
+        if os.getpid() != self._process:
+            return  # forked from the one that draws: the lines are not ours
+        # also called at the interpreter's exit, when the thread that draws may wait for a stopped terminal for ever
+        if self._drawing.acquire(timeout=_PATIENCE):
+            try:
+                self._live.stop()
+            finally:
+                self._drawing.release()
 
 
 class _Notebook:

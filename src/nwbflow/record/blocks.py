@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nwbflow.engine.cast import exact
 from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Array
-from nwbflow.record.manifest import LiveDataset, LiveSeries
+from nwbflow.record.manifest import ID, LiveDataset, LiveSeries
 from nwbflow.sources.checks import refuse_masked
+
+
+def as_rows(blocks: Sequence[object], series: LiveSeries) -> Sequence[object]:
+    """Return the blocks of one append to a table, of which one row may be given as bare values."""
+    if not series.is_table:
+        return blocks
+    ranks = [len(dataset.row_shape) for dataset in series.given]
+    if all(_rank(block) == rank for block, rank in zip(blocks, ranks, strict=True)):
+        return [[block] for block in blocks]
+    return blocks
+
+
+def _rank(block: object) -> int:
+    try:
+        return np.ndim(block)  # type: ignore[arg-type]
+    except ValueError:
+        return -1  # rows of different lengths; said when it is checked
 
 
 def checked(block: object, dataset: LiveDataset) -> Array:
@@ -47,9 +66,30 @@ def equal_rows(arrays: list[Array], series: LiveSeries) -> int:
     """
     rows = {len(array) for array in arrays}
     if len(rows) > 1:
-        found = ", ".join(f"{d.field} {len(a)}" for a, d in zip(arrays, series.datasets, strict=True))
+        found = ", ".join(f"{d.field} {len(a)}" for a, d in zip(arrays, series.given, strict=True))
         raise SourceError(
             f"{series.name}: the blocks of one append have different numbers of rows ({found}); nothing was taken",
             kind=ErrorKind.LENGTH,
         )
     return rows.pop()
+
+
+def parts_of(arrays: Sequence[Array], rows: int, series: LiveSeries) -> tuple[Array, ...]:
+    """Return the bytes of one append for each dataset of a series; those of the ids of a table are still empty."""
+    given = iter(arrays)
+    return tuple(
+        np.zeros(rows * dataset.row_bytes, np.uint8) if dataset.field == ID else _as_bytes(next(given))
+        for dataset in series.datasets
+    )
+
+
+def _as_bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8) if array.size else np.empty(0, np.uint8)
+
+
+def count_rows(parts: Sequence[Array], series: LiveSeries, first: int) -> None:
+    """Fill in the ids of a table's rows, which is possible only when it is known which rows they are."""
+    for part, dataset in zip(parts, series.datasets, strict=False):
+        if dataset.field == ID:
+            ids = part.view(dataset.layout.dtype)
+            ids[:] = np.arange(first, first + len(ids))

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
 
 from nwbflow.encoding.checksum import crc32
-from nwbflow.encoding.pipeline import FilterEncoder, encoder_for
+from nwbflow.encoding.pipeline import FilterEncoder
 from nwbflow.engine.chunks import padded
-from nwbflow.errors import ErrorKind, StorageError, UnsupportedError, VerifyError
+from nwbflow.errors import ErrorKind, VerifyError
 from nwbflow.model.data import Array
 from nwbflow.model.encoding import Encoded
 from nwbflow.model.events import ChunkStored, DatasetFinished, DatasetStarted, DatasetVerified, Event
-from nwbflow.model.layout import Layout, Shape
+from nwbflow.model.layout import Layout
 from nwbflow.model.receipt import DatasetReceipt
-from nwbflow.record.manifest import LiveDataset, Manifest
+from nwbflow.record.filling import Filling
+from nwbflow.record.manifest import Manifest
+from nwbflow.record.preview import Budget, Preview, Showing, beside, preview
 from nwbflow.record.reading import Received
 from nwbflow.sinks.hdf5 import Hdf5Sink, translated
 from nwbflow.sinks.staging import abandon
@@ -35,107 +35,27 @@ class _Done:
     seconds: float
 
 
-def live_encoder(dataset: LiveDataset) -> FilterEncoder:
-    """Return the encoder of a dataset's chunks.
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A complete chunk that is being encoded."""
 
-    Raises
-    ------
-    UnsupportedError
-        If only HDF5 itself can run its filters.
-    """
-    encoder = encoder_for(dataset.layout, effort=dataset.effort)
-    if encoder is None:
-        raise UnsupportedError(
-            f"{dataset.name}: a recording needs a codec that can be run outside HDF5, such as 'gzip', 'gzip-fast' or "
-            "(with hdf5plugin) 'zstd'",
-            kind=ErrorKind.CODEC,
-        )
-    return encoder
+    filling: Filling
+    offset: tuple[int, ...]
+    chunk: Array
+    began: float
+    done: Future[_Done]
 
 
-class _Filling:
-    """One dataset being filled, and what is remembered of its chunks."""
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """A row of chunks, not complete, that is being encoded."""
 
-    def __init__(self, spec: LiveDataset, dataset: h5py.Dataset) -> None:
-        self.spec = spec
-        self.dataset = dataset
-        self.sink = Hdf5Sink(dataset)
-        self.encoder = live_encoder(spec)
-        found, planned = self.sink.layout, spec.layout
-        if (found.dtype, found.chunks, found.filters) != (planned.dtype, planned.chunks, planned.filters):
-            raise StorageError(f"{spec.name} is {found}, planned was {planned}", kind=ErrorKind.MISMATCH)
-        self.chunks: Shape = planned.chunks or ()
-        self.rows = 0
-        self.crcs = array("I")
-        self.stored_bytes = 0
-        self.encode_seconds = self.store_seconds = 0.0
-        self.not_numbers = self.backward = 0
-        self._open: Array | None = None
-        self._last = -np.inf
+    filling: Filling
+    first: int
+    done: Future[Preview]
 
-    def add(self, rows: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
-        """Take rows in; give out the chunks that became complete."""
-        if self.spec.field == "timestamps":
-            self._count(rows)
-        height = self.chunks[0]
-        at = 0
-        while at < len(rows):
-            filled = self.rows % height
-            take = min(height - filled, len(rows) - at)
-            if self._open is None:
-                self._open = np.empty((height, *self.spec.row_shape), self.spec.layout.dtype)
-            self._open[filled : filled + take] = rows[at : at + take]
-            self.rows += take
-            at += take
-            if filled + take == height:
-                yield from self._cut(self._open, self.rows - height)
-                self._open = None
 
-    def rest(self) -> Iterator[tuple[tuple[int, ...], Array]]:
-        """Give out the chunks that are not complete."""
-        filled = self.rows % self.chunks[0]
-        if self._open is not None:
-            yield from self._cut(self._open[:filled], self.rows - filled)
-            self._open = None
-
-    def _cut(self, band: Array, row: int) -> Iterator[tuple[tuple[int, ...], Array]]:
-        axes = [range(0, n, c) for n, c in zip(self.spec.row_shape, self.chunks[1:], strict=True)]
-        for place in product(*axes):
-            region = tuple(slice(p, p + c) for p, c in zip(place, self.chunks[1:], strict=True))
-            yield (row, *place), band[(slice(None), *region)]
-
-    def offsets(self) -> Iterator[tuple[int, ...]]:
-        """Give the place of every chunk, in the order in which they were stored."""
-        shape = (self.rows, *self.spec.row_shape)
-        return product(*(range(0, n, c) for n, c in zip(shape, self.chunks, strict=True)))
-
-    def _count(self, times: Array) -> None:
-        flat = times.reshape(-1).astype(float)
-        self.not_numbers += int(np.isnan(flat).sum())
-        flat = flat[~np.isnan(flat)]
-        if len(flat):
-            self.backward += int(flat[0] < self._last) + int((flat[1:] < flat[:-1]).sum())
-            self._last = float(flat[-1])
-
-    def receipt(self) -> DatasetReceipt:
-        total = 0
-        for crc in self.crcs:
-            total = crc32(crc.to_bytes(4, "little"), total)
-        return DatasetReceipt(
-            name=self.spec.name,
-            layout=self.layout,
-            chunks=len(self.crcs),
-            raw_bytes=self.rows * self.spec.row_bytes,
-            stored_bytes=self.stored_bytes,
-            encode_seconds=self.encode_seconds,
-            store_seconds=self.store_seconds,
-            encoded_by="nwbflow" if self.spec.layout.filters else "none",
-            crc32=total,
-        )
-
-    @property
-    def layout(self) -> Layout:
-        return replace(self.spec.layout, shape=(self.rows, *self.spec.row_shape))
+_WORTH_TELLING = 2**20
 
 
 def _encode(encoder: FilterEncoder, chunk: Array, layout: Layout) -> _Done:
@@ -147,7 +67,7 @@ def _encode(encoder: FilterEncoder, chunk: Array, layout: Layout) -> _Done:
 class Fold:
     """Fills the live datasets of one open HDF5 file; used by one thread.
 
-    Chunks are stored in the order in which they became complete, and each exactly once.
+    Chunks are stored in the order in which they became complete.
 
     Parameters
     ----------
@@ -159,26 +79,43 @@ class Fold:
         Encoding threads.
     emit : callable
         Takes events.
+    early : bool
+        Whether rows of slow streams are shown before their chunk is complete; only in SWMR mode.
     """
 
-    def __init__(self, file: h5py.File, manifest: Manifest, *, workers: int, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        file: h5py.File,
+        manifest: Manifest,
+        *,
+        workers: int,
+        emit: Callable[[Event], None],
+        early: bool = False,
+    ) -> None:
         self._file = file
+        self._early = early
+        self._budget = Budget()
         self._emit = emit
-        self._fillings = [[_Filling(d, file[d.name]) for d in series.datasets] for series in manifest.series]
+        self._fillings = [[Filling(d, file[d.name]) for d in series.datasets] for series in manifest.series]
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="nwbflow-encode")
-        self._pending: deque[tuple[_Filling, tuple[int, ...], Shape, float, Future[_Done]]] = deque()
+        self._pending: deque[_Whole | _Early] = deque()
         self._most = workers + 2
         for filling in self._all:
             emit(DatasetStarted(dataset=filling.spec.name, layout=filling.spec.layout, raw_bytes=None))
 
     @property
-    def _all(self) -> Sequence[_Filling]:
+    def _all(self) -> Sequence[Filling]:
         return [filling for series in self._fillings for filling in series]
 
     @property
     def rows(self) -> tuple[int, ...]:
         """Rows taken in of each series."""
         return tuple(series[0].rows for series in self._fillings)
+
+    @property
+    def stored_rows(self) -> tuple[int, ...]:
+        """Rows of each series whose chunks are all in the file; may be asked by any thread."""
+        return tuple(min(filling.stored_rows for filling in series) for series in self._fillings)
 
     def take(self, block: Received) -> None:
         """Take in one block of one series.
@@ -191,16 +128,45 @@ class Fold:
         for filling, rows in zip(self._fillings[block.series], block.parts, strict=True):
             for offset, chunk in filling.add(rows):
                 self._submit(filling, offset, chunk)
-        while self._pending and self._pending[0][-1].done():
-            self._store()
+        self.go_on()
 
-    def _submit(self, filling: _Filling, offset: tuple[int, ...], chunk: Array) -> None:
+    def go_on(self) -> None:
+        """Store what has been encoded, and show what has waited for long; to be called now and then.
+
+        Raises
+        ------
+        StorageError
+            As :meth:`take`.
+        """
+        while self._pending and self._pending[0].done.done():
+            self._store()
+        if self._early:
+            for series in self._fillings:
+                for filling in reversed(series):  # time stamps before data
+                    self._show_early(filling)
+
+    def _show_early(self, filling: Filling) -> None:
+        """Encode the rows of an incomplete row of chunks, if it is time to."""
+        filled, spec, showing = filling.rows % filling.chunks[0], filling.spec, filling.showing
+        if filling.waiting or not filled or not showing.is_due(filled, filling.chunks[0], spec.row_bytes, self._budget):
+            return
+        try:
+            done = self._pool.submit(
+                preview, filling.encoder, spec.layout, filling.present(), filling.rows, dict(showing.stored)
+            )
+        except RuntimeError:
+            return  # Python is about to end
+        showing.pending = True
+        self._pending.append(_Early(filling, filling.rows - filled, done))
+
+    def _submit(self, filling: Filling, offset: tuple[int, ...], chunk: Array) -> None:
         while len(self._pending) >= self._most:
             self._store()
-        future = self._encoded(filling, chunk)
-        self._pending.append((filling, offset, chunk.shape, time.perf_counter(), future))
+        done = self._encoded(filling, chunk)
+        filling.waiting += 1
+        self._pending.append(_Whole(filling, offset, chunk, time.perf_counter(), done))
 
-    def _encoded(self, filling: _Filling, chunk: Array) -> Future[_Done]:
+    def _encoded(self, filling: Filling, chunk: Array) -> Future[_Done]:
         try:
             return self._pool.submit(_encode, filling.encoder, chunk, filling.spec.layout)
         except RuntimeError:  # Python is about to end and starts no work in threads any more
@@ -209,14 +175,52 @@ class Fold:
             return future
 
     def _store(self) -> None:
-        filling, offset, lengths, began, future = self._pending.popleft()
-        done = future.result()
-        started = time.perf_counter()
+        item = self._pending.popleft()
+        if isinstance(item, _Early):
+            self._store_early(item.filling, item.first, item.done.result())
+        else:
+            self._store_whole(item.filling, item.offset, item.chunk, item.began, item.done.result())
+
+    def _store_early(self, filling: Filling, first: int, made: Preview) -> None:
+        showing = filling.showing
+        showing.made(made)
+        if made.chunks:
+            filling.sink.resize((made.rows, *filling.spec.row_shape))
+        for offset, encoded in made.chunks:
+            now = (len(encoded.data), crc32(encoded.data))
+            if showing.stored.get(offset) != now:
+                filling.sink.put(offset, encoded)
+                showing.stored[offset] = now
+                self._budget.wasted += now[0] if filling.spec.layout.filters else 0
+        if made.chunks:
+            showing.rows = made.rows - first
+            with translated(filling.spec.name, "flushing"):
+                filling.dataset.flush()
+
+    def _make_way(self, filling: Filling, offset: tuple[int, ...], chunk: Array, encoded: Encoded) -> None:
+        """Let a chunk not go to the very place where somebody may be reading what was shown of it."""
+        size, crc = filling.showing.stored.get(offset, (-1, 0))
+        if not filling.spec.layout.filters or len(encoded.data) != size or crc32(encoded.data) == crc:
+            return
+        aside = beside(filling.encoder, filling.spec.layout, chunk[: filling.showing.rows], size, crc)
+        if aside is None:  # not filtered at all it is larger
+            whole = np.ascontiguousarray(padded(chunk, filling.spec.layout))
+            aside = Encoded(whole.tobytes(), (1 << len(filling.spec.layout.filters)) - 1)
+        filling.sink.put(offset, aside)
+        self._budget.wasted += len(aside.data)
+
+    def _store_whole(self, filling: Filling, offset: tuple[int, ...], chunk: Array, began: float, done: _Done) -> None:
+        started, lengths = time.perf_counter(), chunk.shape
         shape = (offset[0] + lengths[0], *filling.spec.row_shape)
         filling.sink.resize(shape)
+        self._make_way(filling, offset, chunk, done.encoded)
         filling.sink.put(offset, done.encoded)
+        filling.waiting -= 1
+        self._budget.stored += len(done.encoded.data)
         ends = tuple(o + n for o, n in zip(offset, lengths, strict=True))
         if ends == shape:
+            filling.stored_rows = ends[0]
+            filling.showing = Showing()
             with translated(filling.spec.name, "flushing"):
                 filling.dataset.flush()  # whole chunks, for those who watch
         filling.crcs.append(done.crc)
@@ -296,8 +300,13 @@ class Fold:
             )
 
     def notes(self) -> list[str]:
-        """Return what is odd about the time stamps."""
+        """Return what is odd about the time stamps, or about the file's size."""
         found = []
+        if self._budget.wasted > _WORTH_TELLING:
+            found.append(
+                f"{self._budget.wasted / 1e6:.1f} MB of the file are not used: incomplete chunks of slow streams were "
+                "there, shown to those who watch"
+            )
         for filling in self._all:
             if filling.not_numbers:
                 found.append(f"{filling.spec.name}: {filling.not_numbers} time stamps are no number (NaN)")

@@ -15,9 +15,13 @@ from nwbflow.errors import ErrorKind, StorageError, TargetError
 from nwbflow.record.manifest import Manifest
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.staging import JOURNAL_MANIFEST as MANIFEST
-from nwbflow.sinks.staging import check_length, free_name, journal_path, partial_path
+from nwbflow.sinks.staging import being_recorded, check_length, free_name, held_here, journal_path, partial_path
 
 STRUCTURE, PUBLISHING = "structure.nwb", "publishing.json"
+ANNOUNCED = "announced.json"
+"""The same as what is told when publishing, in a file that is there from the beginning: whoever watches a recording
+has it open, and can read it when the folder is gone."""
+
 SEGMENTS = "*.segment"
 LAYOUT = ".structure.nwb"
 """What the file is called, behind its name, while it is laid out."""
@@ -39,7 +43,9 @@ class JournalFolder:
     def __init__(self, target: Path, lock: int) -> None:
         self.target = target
         self.path = journal_path(target)
+        self._spill: Path | None = None
         self._lock: int | None = lock
+        held_here.add(self.path)
 
     @classmethod
     def make(cls, target: Path) -> JournalFolder:
@@ -52,7 +58,7 @@ class JournalFolder:
             what is made beside the file.
         """
         check_length(target, partial_path(target.with_name(target.name + LAYOUT)))
-        shutil.rmtree(_done_path(target), ignore_errors=True)
+        sweep(target)
         path = journal_path(target)
         if path.is_dir():
             found = cls.claim(target)
@@ -89,12 +95,37 @@ class JournalFolder:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise TargetError(
-                f"{target} is being recorded or recovered right now; wait until that has ended", kind=ErrorKind.LOCKED
-            ) from None
+            raise being_recorded(target) from None
         except OSError:
             pass  # a file system without locks
         return cls(target, handle)
+
+    def take_again(self, identity: bytes) -> bool:
+        """Take the folder again after it was let go; return whether it is still this recording's.
+
+        Raises
+        ------
+        TargetError
+            As :meth:`claim`.
+        FileNotFoundError
+            If it is not there.
+        """
+        if self.is_held:
+            return True
+        self._lock = JournalFolder.claim(self.target)._lock
+        try:
+            ours = self.begun and self.manifest().identity == identity
+        except BaseException:
+            self.let_go()
+            raise
+        if not ours:
+            self.let_go()
+        return ours
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has it locked, through this object."""
+        return self._lock is not None
 
     @property
     def begun(self) -> bool:
@@ -107,14 +138,20 @@ class JournalFolder:
         return self.path / STRUCTURE
 
     def begin(self, manifest: Manifest) -> None:
-        """Write the manifest: from here on data can be accepted.
+        """Make the folder it may spill to, and write the manifest: from here on data can be accepted.
 
         Raises
         ------
         StorageError
             If the disk fails or is full.
         """
+        if manifest.spill is not None:
+            self._spill = manifest.spill
+            with translated(str(manifest.spill), "making the folder to spill to"):
+                manifest.spill.mkdir()
+                sync_folder(manifest.spill.parent)
         with translated(str(self.path), "writing the manifest"):
+            (self.path / ANNOUNCED).touch()
             sync_folder(self.path)
             self._save(MANIFEST, manifest.to_json())
             sync_folder(self.path.parent)
@@ -144,6 +181,7 @@ class JournalFolder:
             raise StorageError(
                 f"{self.structure} is damaged; its checksum is another. {self._way_out()}", kind=ErrorKind.MISMATCH
             )
+        self._spill = manifest.spill
         return manifest
 
     def _way_out(self) -> str:
@@ -161,7 +199,10 @@ class JournalFolder:
 
     def announce(self, built: Path, *, damaged: bool = False) -> None:
         """Note which file is about to be put in place, and whether the journal is to be kept, to know it afterwards."""
-        self._save(PUBLISHING, {"mark": mark_of(built), "damaged": damaged})
+        told = {"mark": mark_of(built), "damaged": damaged}
+        self._save(PUBLISHING, told)
+        with contextlib.suppress(OSError):
+            (self.path / ANNOUNCED).write_text(json.dumps(told))
 
     def published(self, replaces: tuple[int, ...] | None) -> str | None:
         """Return ``"whole"`` or ``"damaged"`` if the file at the target was made of this journal, else ``None``.
@@ -192,16 +233,17 @@ class JournalFolder:
         return kept
 
     def retire(self) -> None:
-        """Remove the journal: the file is in place, and this is the last step."""
-        done = _done_path(self.target)
-        shutil.rmtree(done, ignore_errors=True)
-        self.path.rename(done)  # at once: a journal that is there in part would be recovered
+        """Remove the journal, and what was spilled: the file is in place, and this is the last step."""
+        sweep(self.target)
+        self.path.rename(done_path(self.target))  # at once: a journal that is there in part would be recovered
         sync_folder(self.path.parent)
-        shutil.rmtree(done, ignore_errors=True)
+        sweep(self.target)
         self.let_go()
 
     def discard(self) -> None:
         """Remove a journal in which nothing was accepted."""
+        if self._spill is not None:
+            shutil.rmtree(self._spill, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
         self.let_go()
 
@@ -210,6 +252,7 @@ class JournalFolder:
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
+            held_here.discard(self.path)
 
     def _save(self, name: str, value: dict[str, Any]) -> None:
         """Write a small file, whole or not at all, and sync it."""
@@ -223,8 +266,23 @@ class JournalFolder:
 
 
 def sweep(target: Path) -> None:
-    """Remove what is left of a journal whose file is in place."""
-    shutil.rmtree(_done_path(target), ignore_errors=True)
+    """Remove what is left of a journal whose file is in place: first what it spilled, which only it knows of."""
+    done = done_path(target)
+    try:
+        spill = Manifest.from_json(json.loads((done / MANIFEST).read_bytes())).spill
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        spill = None
+    if spill is not None:
+        shutil.rmtree(spill, ignore_errors=True)
+    shutil.rmtree(done, ignore_errors=True)
+
+
+def kept_for_damage(journal: Path) -> str:
+    """Say what has become of a damaged journal."""
+    return (
+        f"the journal is damaged, and what lies behind the damage is not in the file. It is kept in {journal}: "
+        "see to that disk, and delete it when you do not need it"
+    )
 
 
 def _remove_layout(target: Path) -> None:
@@ -232,6 +290,24 @@ def _remove_layout(target: Path) -> None:
     for file in target.parent.iterdir():
         if file.name.startswith(f"{target.name}{LAYOUT}.partial") and file.is_file():
             remove(file)
+
+
+def check_spill(path: str | Path) -> Path:
+    """Return the real path of a folder to spill to.
+
+    Raises
+    ------
+    TargetError
+        If it is no folder, or can't be written.
+    """
+    folder = Path(os.path.realpath(path))
+    if not folder.is_dir():
+        raise TargetError(
+            f"spill={folder} is no folder; make it first, or mount the disk it is on", kind=ErrorKind.FOLDER
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise TargetError(f"spill={folder} is read-only for you; give another folder", kind=ErrorKind.PERMISSION)
+    return folder
 
 
 def mark_of(path: Path) -> tuple[int, ...]:
@@ -288,5 +364,6 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def _done_path(target: Path) -> Path:
+def done_path(target: Path) -> Path:
+    """Return what a journal is called while it is removed: its file is in place."""
     return target.with_name(target.name + ".journal.done")

@@ -5,33 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, SourceError
 from nwbflow.model.data import Array
-from nwbflow.record.journal import Block, frame_bytes
+from nwbflow.record.blocks import count_rows
+from nwbflow.record.gaps import Gaps
+from nwbflow.record.journal import Block
 from nwbflow.record.manifest import LiveSeries
+from nwbflow.record.queues import Place, Queue, QueueState, bytes_of, size_of
 
 BATCH_BYTES = 8 * 2**20
 """What is written to the journal at a time, at most, if several blocks wait."""
-
-BLOCK_BYTES = 500
-"""What a block that waits takes besides its rows, roughly: a queue of tiny blocks is mostly this."""
-
-
-@dataclass(slots=True)
-class _Queue:
-    """One series' blocks that are not acknowledged."""
-
-    spec: LiveSeries
-    room: threading.Condition
-    settled: threading.Condition
-    waiting: deque[Block]
-    nbytes: int = 0
-    rows: int = 0
-    acknowledged: int = 0
 
 
 class Intake:
@@ -43,21 +30,27 @@ class Intake:
         In the order of the manifest.
     limit : int
         Bytes of each series that may wait.
+    dropping : collection of str
+        Names of the series whose blocks are dropped when their queue is full.
     """
 
-    def __init__(self, series: Sequence[LiveSeries], limit: int) -> None:
+    def __init__(self, series: Sequence[LiveSeries], limit: int, dropping: Collection[str] = ()) -> None:
         self._limit = limit
+        self._gaps = Gaps(series, dropping)
+        self._marked = 0
         self._lock = threading.RLock()  # reentrant only so that it can tell who has it; see _holding
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
         self._queues = [
-            _Queue(spec, threading.Condition(self._lock), threading.Condition(self._lock), deque()) for spec in series
+            Queue(spec, threading.Condition(self._lock), threading.Condition(self._lock), deque(), deque(), [])
+            for spec in series
         ]
         self._next = 0
         self._frames = 0
         self._closed = False
         self._failure: tuple[str, ErrorKind] | None = None
         self._trouble: str | None = None
+        self._hinders = False
 
     @contextmanager
     def _holding(self) -> Iterator[None]:
@@ -85,8 +78,8 @@ class Intake:
 
     # --- those who append ---------------------------------------------------------------
 
-    def put(self, series: int, parts: tuple[Array, ...], rows: int, timeout: float | None) -> int:
-        """Queue one block and return its first row; waits while the queue is full.
+    def put(self, series: int, parts: tuple[Array, ...], rows: int, timeout: float | None) -> Place:
+        """Queue one block, or drop it; return what became of it. While the queue is full, this waits, or drops.
 
         Raises
         ------
@@ -99,31 +92,74 @@ class Intake:
         """
         queue = self._queues[series]
         block = Block(series, 0, rows, parts)
-        size = _size(block)
-        if size > self._limit:
-            raise SourceError(
-                f"{queue.spec.name}: a block of {block.nbytes} bytes doesn't fit into the queue of {self._limit} "
-                "bytes; append smaller blocks, or make it larger (queue='256 MiB')",
-                kind=ErrorKind.BOUNDS,
-            )
+        self._check_size(queue, size_of(block))
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._holding():
-            self._check(queue)
-            while queue.nbytes + size > self._limit:
+            while (place := self._placed(queue, block)) is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._too_slow(queue, timeout)
                 queue.room.wait(left)
-                self._check(queue)
-            first = queue.rows
-            if rows:
-                queue.waiting.append(Block(series, first, rows, parts))
-                queue.rows += rows
-                queue.nbytes += size
-                self._work.notify()
-            return first
+            return place
 
-    def _check(self, queue: _Queue) -> None:
+    def offer(self, series: int, parts: tuple[Array, ...], rows: int, call: Callable[[], None]) -> Place | None:
+        """Do as :meth:`put`, but where that would wait, return ``None`` and `call` when to try again.
+
+        Raises
+        ------
+        SourceError, SettingsError, DurabilityError
+            As :meth:`put`.
+        """
+        queue = self._queues[series]
+        block = Block(series, 0, rows, parts)
+        self._check_size(queue, size_of(block))
+        with self._holding():
+            place = self._placed(queue, block)
+            if place is None:
+                queue.calls.append((0, call))
+            return place
+
+    def _placed(self, queue: Queue, block: Block) -> Place | None:
+        """Queue a block or drop it; return ``None`` if it has to wait."""
+        self._check(queue)
+        first, rows, series = queue.rows, block.rows, block.series
+        if not rows:
+            return Place(first, 0)
+        if queue.nbytes + size_of(block) <= self._limit:
+            self._mark_gap(series)
+            count_rows(block.parts, queue.spec, first)
+            self._enqueue(queue, queue, replace(block, first=first))
+            return Place(first, rows)
+        self._hinders = True
+        if not self._gaps.drops(series):
+            return None
+        self._gaps.drop(series, first, rows, block.parts)
+        return Place(first, 0, rows)
+
+    def _check_size(self, queue: Queue, size: int) -> None:
+        if size > self._limit:
+            raise SourceError(
+                f"{queue.spec.name}: a block of {size - bytes_of(0)} bytes doesn't fit into the queue of {self._limit} "
+                "bytes; append smaller blocks, or make it larger (queue='256 MiB')",
+                kind=ErrorKind.BOUNDS,
+            )
+
+    def _mark_gap(self, series: int) -> None:
+        """Queue the row that tells of a gap, if there is one now, where the block behind the gap will be."""
+        row = self._gaps.end(series)
+        if row is not None and self._gaps.table is not None:
+            table = self._queues[self._gaps.table]
+            self._enqueue(self._queues[series], table, Block(self._gaps.table, 0, 1, row))
+
+    def _enqueue(self, line: Queue, queue: Queue, block: Block) -> None:
+        """Let a block of one queue wait, in its own line or in that of another."""
+        line.waiting.append(block)
+        queue.rows += block.rows
+        queue.came.append((queue.rows, time.monotonic()))
+        queue.nbytes += size_of(block)
+        self._work.notify()
+
+    def _check(self, queue: Queue) -> None:
         if self._failure is not None:
             raise self._lost(queue)
         if self._closed:
@@ -131,7 +167,7 @@ class Intake:
                 f"{queue.spec.name}: the recorder is closed; nothing can be appended any more", kind=ErrorKind.CLOSED
             )
 
-    def _lost(self, queue: _Queue) -> DurabilityError:
+    def _lost(self, queue: Queue) -> DurabilityError:
         text, kind = self._failure or ("", ErrorKind.IO)
         return DurabilityError(
             f"{queue.spec.name}: {text}. {queue.acknowledged} rows are safe (of {queue.rows} appended): close the "
@@ -140,7 +176,7 @@ class Intake:
             durable=queue.acknowledged,
         )
 
-    def _too_slow(self, queue: _Queue, timeout: float | None) -> DurabilityError:
+    def _too_slow(self, queue: Queue, timeout: float | None) -> DurabilityError:
         cause = self._trouble or "the disk is slower than the data"
         kind = ErrorKind.NO_SPACE if self._trouble else ErrorKind.IO
         return DurabilityError(
@@ -153,6 +189,27 @@ class Intake:
     def acknowledged(self, series: int) -> int:
         """Return how many rows of a series are safe; holds no lock, so that signal handlers can ask at any time."""
         return self._queues[series].acknowledged
+
+    def states(self) -> tuple[QueueState, ...]:
+        """Return how every series stands, in the order of the manifest."""
+        with self._holding():
+            now = time.monotonic()
+            return tuple(
+                QueueState(
+                    rows=queue.rows,
+                    acknowledged=queue.acknowledged,
+                    nbytes=queue.nbytes,
+                    limit=self._limit,
+                    lag_seconds=now - queue.came[0][1] if queue.came else 0.0,
+                    dropped=self._gaps.dropped(series),
+                )
+                for series, queue in enumerate(self._queues)
+            )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more blocks are taken."""
+        return self._closed or self._failure is not None
 
     def wait(self, series: int, end: int, timeout: float | None) -> bool:
         """Wait until all rows below `end` are safe; return whether they are.
@@ -174,6 +231,15 @@ class Intake:
                 queue.settled.wait(left)
             return True
 
+    def tell(self, series: int, end: int, call: Callable[[], None]) -> bool:
+        """Call something once all rows below `end` are safe, or never will be; ``False`` if that is so already."""
+        queue = self._queues[series]
+        with self._holding():
+            if queue.acknowledged >= end or self._failure is not None:
+                return False
+            queue.calls.append((end, call))
+            return True
+
     # --- the one who writes the journal ---------------------------------------------------
 
     def take(self) -> list[Block]:
@@ -189,11 +255,19 @@ class Intake:
                 queue = self._queue_in_turn()
                 if queue is None:
                     break
-                taken.append(queue.waiting.popleft())
-                size += _size(taken[-1])
+                taken.append(self._numbered(queue.waiting.popleft()))
+                size += size_of(taken[-1])
             return taken
 
-    def _queue_in_turn(self) -> _Queue | None:
+    def _numbered(self, block: Block) -> Block:
+        """Give a row that tells of a gap its number: these wait in the lines of several series, and count as taken."""
+        if block.series != self._gaps.table:
+            return block
+        first, self._marked = self._marked, self._marked + 1
+        count_rows(block.parts, self._queues[block.series].spec, first)
+        return replace(block, first=first)
+
+    def _queue_in_turn(self) -> Queue | None:
         for _ in self._queues:
             queue = self._queues[self._next]
             self._next = (self._next + 1) % len(self._queues)
@@ -207,15 +281,24 @@ class Intake:
             if self._failure is not None:
                 return
             self._trouble = None
+            self._hinders = False
             for block in blocks:
                 queue = self._queues[block.series]
                 queue.acknowledged = block.first + block.rows
-                queue.nbytes -= _size(block)
+                queue.nbytes -= size_of(block)
+                while queue.came and queue.came[0][0] <= queue.acknowledged:
+                    queue.came.popleft()
             self._frames += len(blocks)
             for series in {block.series for block in blocks}:
                 self._queues[series].settled.notify_all()
                 self._queues[series].room.notify_all()
+                self._queues[series].make_calls()
             self._progress.notify_all()
+
+    @property
+    def is_short(self) -> bool:
+        """Whether somebody has waited for room since something was settled, or soon will, or waits for the end."""
+        return self._closed or self._hinders or any(2 * queue.nbytes > self._limit for queue in self._queues)
 
     def wait_in_trouble(self, text: str, seconds: float) -> bool:
         """Note that the disk is full and wait a little; return whether to try again."""
@@ -234,23 +317,31 @@ class Intake:
 
     # --- the one who folds, and the end ---------------------------------------------------
 
-    def wait_for_frame(self, number: int) -> bool:
-        """Wait until frame `number` is in the journal; return whether it ever will be."""
+    def wait_for_frame(self, number: int, timeout: float) -> bool | None:
+        """Wait until frame `number` is in the journal; return whether it ever will be, ``None`` if not yet."""
+        deadline = time.monotonic() + timeout
         with self._holding():
             while self._frames <= number:
                 if self._failure is not None or (self._closed and not self._unsettled()):
                     return False
-                self._progress.wait()
+                if not self._progress.wait(deadline - time.monotonic()):
+                    return None
             return True
 
     def _unsettled(self) -> bool:
         return any(queue.acknowledged < queue.rows for queue in self._queues)
 
     def close(self) -> None:
-        """Take no more blocks."""
+        """Take no more blocks; gaps at the end are marked."""
         with self._holding():
+            for series in range(len(self._queues)):
+                self._mark_gap(series)
             self._closed = True
             self._wake()
+
+    def gap_notes(self) -> list[str]:
+        """Return what the receipt has to say of dropped blocks."""
+        return self._gaps.notes()
 
     def first_lost(self) -> DurabilityError | None:
         """Return the error for rows that were appended and are not safe, if there are any."""
@@ -259,6 +350,8 @@ class Intake:
             return self._lost(lost[0]) if lost and self._failure is not None else None
 
     def _wake(self) -> None:
+        for queue in self._queues:
+            queue.make_calls(even_if_not_safe=self._failure is not None)
         for condition in (
             self._work,
             self._progress,
@@ -266,8 +359,3 @@ class Intake:
             *(q.settled for q in self._queues),
         ):
             condition.notify_all()
-
-
-def _size(block: Block) -> int:
-    """Return what a block takes while it waits."""
-    return frame_bytes(block.nbytes) + BLOCK_BYTES

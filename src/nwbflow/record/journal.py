@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,37 @@ class _Segment:
     size: int
 
 
+class RevokedError(Exception):
+    """Another journal has taken over from this one."""
+
+
+class Numbers:
+    """Numbers of segments, over all folders of a journal: each is given once, and only to who may still write."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self, journal: Journal) -> int:
+        """Return the next number.
+
+        Raises
+        ------
+        RevokedError
+            If another journal has taken over from this one.
+        """
+        with self._lock:
+            if journal.is_revoked:
+                raise RevokedError
+            self._last += 1
+            return self._last
+
+    def revoke(self, journal: Journal) -> None:
+        """Give a journal no more numbers: those given from now on are greater than all it has."""
+        with self._lock:
+            journal.is_revoked = True
+
+
 class Journal:
     """The journal of one recording, being written; used by one thread.
 
@@ -82,23 +114,37 @@ class Journal:
         Of the recording.
     sync : bool
         Whether :meth:`write` returns only when the disk has it.
+    numbers : Numbers
+        Where segments get their numbers from.
+    written : int
+        Frames that are in the journal already.
 
     Attributes
     ----------
+    folder : pathlib.Path
+        Where segments go now.
     written : int
         Frames written, which is the number of the next one.
     failures : int
         How often a write or sync failed for another reason than a full disk.
+    is_revoked : bool
+        Whether another journal has taken over, so that this one may make no more segments.
     """
 
-    def __init__(self, folder: Path, identity: bytes, *, sync: bool) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, identity: bytes, *, sync: bool, numbers: Numbers, written: int = 0) -> None:
+        self.folder = folder
         self._identity = identity
         self._sync = sync
+        self._numbers = numbers
         self._segment: _Segment | None = None
-        self._number = 0
-        self.written = 0
+        self.written = written
         self.failures = 0
+        self.is_revoked = False
+
+    def move(self, folder: Path) -> None:
+        """Go on in another folder, with the next segment."""
+        self._let_go()
+        self.folder = folder
 
     def write(self, blocks: Sequence[Block]) -> None:
         """Write blocks as the next frames, all of them or, after an error, the first few: `written` tells how many.
@@ -174,16 +220,16 @@ class Journal:
         return self._make(least)
 
     def _make(self, size: int) -> _Segment:
-        self._number += 1
-        path = self._folder / segment_name(self._number)
+        number = self._numbers.next(self)
+        path = self.folder / segment_name(number)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             _reserve(handle, size)
-            head = np.frombuffer(segment_head(self._number, self._identity), np.uint8)
+            head = np.frombuffer(segment_head(number, self._identity), np.uint8)
             _write_at(handle, [head], 0)
             if self._sync:
                 os.fsync(handle)
-                sync_folder(self._folder)
+                sync_folder(self.folder)
         except OSError:
             os.close(handle)
             path.unlink(missing_ok=True)

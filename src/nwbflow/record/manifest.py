@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from nwbflow.model.layout import Layout
 
-VERSION = 1
+VERSION = 2
 """Of the journal's format; a reader refuses any other."""
+
+ID = "id"
+"""Dataset of a table that counts its rows. Nobody gives it; to a reader of the journal it is like any other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +24,7 @@ class LiveDataset:
     Parameters
     ----------
     field : str
-        What it is called in its series: ``data``, ``timestamps`` or ``control``.
+        What it is called in its series (``data``, ``timestamps`` or ``control``) or table (a column's name, ``id``).
     name : str
         Absolute path inside the file.
     layout : Layout
@@ -47,7 +51,7 @@ class LiveDataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSeries:
-    """The datasets of one series; they always have equal numbers of rows.
+    """The datasets of one series or table; they always have equal numbers of rows.
 
     Parameters
     ----------
@@ -59,6 +63,16 @@ class LiveSeries:
 
     name: str
     datasets: tuple[LiveDataset, ...]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a table, whose rows are counted."""
+        return any(dataset.field == ID for dataset in self.datasets)
+
+    @property
+    def given(self) -> tuple[LiveDataset, ...]:
+        """The datasets that whoever appends has rows for."""
+        return tuple(dataset for dataset in self.datasets if dataset.field != ID)
 
     @property
     def row_bytes(self) -> int:
@@ -80,6 +94,8 @@ class Manifest:
         Size and CRC-32 of the file with everything but the recorded rows, kept in the journal.
     replaces : tuple of int or None
         Mark of an older file at the path that may be replaced.
+    spill : pathlib.Path or None
+        Folder, on another disk as a rule, that may hold segments too.
     """
 
     identity: bytes
@@ -87,6 +103,7 @@ class Manifest:
     structure_bytes: int
     structure_crc32: int
     replaces: tuple[int, ...] | None = None
+    spill: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON-serialisable values; :meth:`from_json` reverses it."""
@@ -95,6 +112,7 @@ class Manifest:
             "identity": self.identity.hex(),
             "structure": {"bytes": self.structure_bytes, "crc32": self.structure_crc32},
             "replaces": None if self.replaces is None else list(self.replaces),
+            "spill": None if self.spill is None else str(self.spill),
             "series": [
                 {
                     "name": series.name,
@@ -123,6 +141,7 @@ class Manifest:
             structure_bytes=value["structure"]["bytes"],
             structure_crc32=value["structure"]["crc32"],
             replaces=None if value["replaces"] is None else tuple(value["replaces"]),
+            spill=None if value["spill"] is None else Path(value["spill"]),
             series=tuple(
                 LiveSeries(
                     name=series["name"],

@@ -8,32 +8,27 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from nwbflow.errors import (
-    DurabilityError,
-    ErrorKind,
-    NwbflowError,
-    SettingsError,
-    StorageError,
-    TargetError,
-)
-from nwbflow.model.events import Event, Warned
-from nwbflow.record.blocks import checked, equal_rows
-from nwbflow.record.build import Built, build, finish, open_structure, put_in_place
+from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, StorageError
+from nwbflow.model.data import Array
+from nwbflow.model.events import Warned
+from nwbflow.observe.relay import Relay
+from nwbflow.record.blocks import as_rows, checked, equal_rows, parts_of
+from nwbflow.record.build import Built, open_structure
+from nwbflow.record.calls import Call
+from nwbflow.record.ending import Ending
 from nwbflow.record.fold import Fold
-from nwbflow.record.folder import JournalFolder, mark_of, remove
+from nwbflow.record.folder import JournalFolder, remove
 from nwbflow.record.intake import Intake
-from nwbflow.record.journal import Block, Journal, is_full, may_pass
+from nwbflow.record.journal import may_pass
 from nwbflow.record.manifest import Manifest
+from nwbflow.record.preview import SHOW_SECONDS
+from nwbflow.record.queues import Place, QueueState
 from nwbflow.record.reading import JournalReader, Received
-
-RETRY_SECONDS = 0.2
-"""How often a full disk is tried again."""
+from nwbflow.record.writing import RETRY_SECONDS, JournalWriter
 
 PATIENCE = 50
 """How often that is tried which nothing rests on, while the system is short of descriptors."""
@@ -58,8 +53,10 @@ class Recording:
         Encoding threads.
     limit : int
         Bytes of each series that may wait for the journal.
-    emit : callable
-        Takes events, from several threads but never at once.
+    dropping : collection of str
+        Names of the series whose blocks are dropped when that many wait; the table of gaps is recorded then too.
+    events : Relay
+        Gets events, from several threads.
     """
 
     def __init__(
@@ -71,25 +68,28 @@ class Recording:
         sync: bool,
         workers: int,
         limit: int,
-        emit: Callable[[Event], None],
+        dropping: Collection[str],
+        events: Relay,
     ) -> None:
         self._folder = folder
         self._manifest = manifest
         self._partial = partial
-        self._workers = workers
-        self._emit_unsafely = emit
-        self._emitting = threading.Lock()
+        self._events = events
+        self._emit = events.emit
         self._process = os.getpid()
-        self._intake = Intake(manifest.series, limit)
-        self._journal = Journal(folder.path, manifest.identity, sync=sync)
+        self._intake = Intake(manifest.series, limit, dropping)
+        places = (folder.path,) if manifest.spill is None else (folder.path, manifest.spill)
+        self._writer = JournalWriter(self._intake, places, manifest.identity, sync=sync, warn=self._warn)
+        self._ending = Ending(folder, manifest, partial, workers=workers, emit=events.emit)
+        self._ended: tuple[Built, float, DurabilityError | None] | None = None
+        self._has_begun_to_end = False
         self._notes: list[str] = []
         self._halting = False
         self._fold_error: BaseException | None = None
         file = open_structure(partial)
         self._file_handle: int | None = file.id.get_vfd_handle()
-        self._fold = Fold(file, manifest, workers=workers, emit=self._emit)
+        self._fold = Fold(file, manifest, workers=workers, emit=self._emit, early=True)
         file.swmr_mode = True
-        self._writer = threading.Thread(target=self._write, name="nwbflow-journal", daemon=True)
         self._folder_thread = threading.Thread(target=self._fold_along, name="nwbflow-fold", daemon=True)
         _recordings.add(self)
         self._writer.start()
@@ -102,20 +102,35 @@ class Recording:
 
     # --- appending ------------------------------------------------------------------------
 
-    def append(self, series: int, blocks: tuple[object, ...], timeout: float | None) -> tuple[int, int]:
-        """Take one block of each dataset of a series; return first row and number of rows.
+    def append(self, series: int, blocks: tuple[object, ...], timeout: float | None) -> Place:
+        """Take one block of each dataset of a series, or drop it; return what became of it.
 
         Raises
         ------
         SourceError, SettingsError, DurabilityError
             Why it was not taken.
         """
+        parts, rows = self._parts(series, blocks)
+        return self._intake.put(series, parts, rows, timeout)
+
+    async def append_async(self, series: int, blocks: tuple[object, ...]) -> Place:
+        """Do as :meth:`append`, but wait as a coroutine does."""
+        parts, rows = self._parts(series, blocks)
+        while True:
+            call = Call()
+            place = self._intake.offer(series, parts, rows, call)
+            if place is not None:
+                return place
+            await call.wait()
+
+    def _parts(self, series: int, blocks: tuple[object, ...]) -> tuple[tuple[Array, ...], int]:
         self.check_process()
+        self._events.check_outside("append()")
         spec = self._manifest.series[series]
-        arrays = [checked(block, dataset) for block, dataset in zip(blocks, spec.datasets, strict=True)]
+        given = as_rows(blocks, spec)
+        arrays = [checked(block, dataset) for block, dataset in zip(given, spec.given, strict=True)]
         rows = equal_rows(arrays, spec)
-        parts = tuple(array.reshape(-1).view(np.uint8) if rows else np.empty(0, np.uint8) for array in arrays)
-        return self._intake.put(series, parts, rows, timeout), rows
+        return parts_of(arrays, rows, spec), rows
 
     def acknowledged(self, series: int) -> int:
         """Return how many rows of a series are safe."""
@@ -126,6 +141,27 @@ class Recording:
         """Wait until the rows of a series below `end` are safe."""
         self.check_process()
         return self._intake.wait(series, end, timeout)
+
+    async def wait_async(self, series: int, end: int) -> bool:
+        """Wait, as a coroutine does, until the rows of a series below `end` are safe."""
+        self.check_process()
+        call = Call()
+        if self._intake.tell(series, end, call):
+            await call.wait()
+        return self._intake.wait(series, end, 0)
+
+    def states(self) -> tuple[QueueState, ...]:
+        """Return how the queue of every series stands."""
+        return self._intake.states()
+
+    def stored_rows(self) -> tuple[int, ...]:
+        """Return how many rows of every series are in whole chunks of the partial file."""
+        return (0,) * len(self._manifest.series) if self._fold_error else self._fold.stored_rows
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing more is taken."""
+        return self._intake.is_closed
 
     @property
     def is_ours(self) -> bool:
@@ -149,53 +185,25 @@ class Recording:
 
     # --- the threads ------------------------------------------------------------------------
 
-    def _write(self) -> None:
-        """Write the journal until the intake is closed and empty."""
-        try:
-            while blocks := self._intake.take():
-                if not self._write_until_done(blocks):
-                    return
-        except Exception as error:
-            self._intake.fail(f"the journal's thread has failed ({type(error).__name__}: {error})", ErrorKind.IO)
-        finally:
-            self._journal.close()
-
-    def _write_until_done(self, blocks: list[Block]) -> bool:
-        """Write some blocks; wait while the disk is full. Return whether they are safe."""
-        waited = last_try = False
-        while blocks:
-            first, problem = self._journal.written, None
-            try:
-                self._journal.write(blocks)
-            except OSError as error:
-                problem = error
-            if done := self._journal.written - first:
-                self._intake.settle(blocks[:done])
-                blocks, last_try = blocks[done:], False
-            if problem is None:
-                continue
-            full = is_full(problem)
-            text = "the disk is full; free some room" if full else f"writing the journal failed: {problem}"
-            if not may_pass(problem) or last_try:
-                self._intake.fail(text, ErrorKind.NO_SPACE if full else ErrorKind.IO)
-                return False
-            if not waited:
-                self._warn(f"{text}. Nothing is acknowledged until then, and recording goes on by itself")
-            waited = True
-            last_try = not self._intake.wait_in_trouble(text, RETRY_SECONDS)
-        return True
-
     def _fold_along(self) -> None:
         """Fold what is in the journal into the partial file; give that up, not the recording, if it fails."""
-        reader = JournalReader(self._folder.path, self._manifest)
+        reader = None
         try:
-            while self._intake.wait_for_frame(reader.expected) and not self._halting:
-                self._fold.take(self._read_back(reader))
+            reader = JournalReader(self._folder.path, self._manifest)
+            while not self._halting:
+                there = self._intake.wait_for_frame(reader.expected, SHOW_SECONDS)
+                if there:
+                    self._fold.take(self._read_back(reader))
+                elif there is None:
+                    self._fold.go_on()
+                else:
+                    break
         except Exception as error:
             self._fold_error = error
             self._give_up_partial(error)
         finally:
-            reader.close()
+            if reader is not None:
+                reader.close()
 
     def _read_back(self, reader: JournalReader) -> Received:
         block = _patiently(reader.read)
@@ -215,9 +223,10 @@ class Recording:
         self._notes.append(text)
         self._emit(Warned(dataset=None, message=text))
 
-    def _emit(self, event: Event) -> None:
-        with self._emitting:
-            self._emit_unsafely(event)
+    def warn(self, text: str, dataset: str | None) -> None:
+        """Tell those who watch, and the receipt, what a source of rows has met with."""
+        self._notes.append(text if dataset is None else f"{dataset}: {text}")
+        self._emit(Warned(dataset=dataset, message=text))
 
     # --- the end ------------------------------------------------------------------------------
 
@@ -238,14 +247,23 @@ class Recording:
         NwbflowError
             What stopped it; the journal is kept, and can be recovered.
         """
+        if self._ended is not None:
+            return self._ended
+        again, self._has_begun_to_end = self._has_begun_to_end, True
         try:
-            self._intake.close()
-            self._writer.join()
-            self._folder_thread.join()
-            return self._put_in_place()
+            if again:
+                self._stop()  # which may have been interrupted as well
+                self._ending.take_again()
+            else:
+                self._intake.close()
+                self._writer.join()
+                self._folder_thread.join()
+            self._ended = self._finish(None if again or self._fold_error is not None else self._fold)
         except BaseException:
             self._stop()
             raise
+        _recordings.discard(self)
+        return self._ended
 
     def _stop(self) -> None:
         """Acknowledge nothing any more, end the threads, and only then let others at the journal."""
@@ -258,56 +276,22 @@ class Recording:
         _recordings.discard(self)
         self._folder.let_go()
 
-    def _put_in_place(self) -> tuple[Built, float, DurabilityError | None]:
-        if self._journal.failures:
-            self._notes.append(
-                f"{self._journal.failures} times the journal could not be written; it went on in a new segment"
-            )
-        built = self._built()
-        self._check_complete(built)
-        started = time.perf_counter()
-        self._refuse_other_file()
-        put_in_place(self._partial, self._folder.target, self._folder)
-        self._folder.retire()
-        _recordings.discard(self)
+    @property
+    def has_let_go(self) -> bool:
+        """Whether others may have the journal: it is done with, or finishing has failed."""
+        return not self._folder.is_held
+
+    def _finish(self, fold: Fold | None) -> tuple[Built, float, DurabilityError | None]:
+        self._file_handle = None
+        acknowledged = [self.acknowledged(series) for series in range(len(self._manifest.series))]
+        built, seconds = self._ending.finish(fold, acknowledged, self._warn)
         lost = self._intake.first_lost()
         if lost is not None:
             lost.add_note(f"{self._folder.target} is finished, with all rows that were acknowledged")
-        notes = (*self._notes, *built.notes)
-        return replace(built, notes=notes), time.perf_counter() - started, lost
-
-    def _refuse_other_file(self) -> None:
-        """Refuse to replace a file that came to the path in the meantime."""
-        target = self._folder.target
-        if target.exists() and not (target.is_file() and mark_of(target) == self._manifest.replaces):
-            raise TargetError(
-                f"{target} is not what was there when the recording began, and is not replaced. What was recorded is "
-                f"complete and kept in {self._folder.path}: move that file away, or make another one: nwbflow recover "
-                f"{target} --output OTHER.nwb",
-                kind=ErrorKind.EXISTS,
-            )
-
-    def _check_complete(self, built: Built) -> None:
-        """Refuse to publish less than was acknowledged, whatever the reason may be."""
-        for series, rows in enumerate(built.rows):
-            durable = self.acknowledged(series)
-            if rows < durable:
-                raise DurabilityError(
-                    f"{self._manifest.series[series].name}: of {durable} acknowledged rows the journal gives back "
-                    f"{rows}. {self._folder.path} is kept; please keep it too, and look after that disk",
-                    kind=ErrorKind.MISMATCH,
-                    durable=rows,
-                )
-
-    def _built(self) -> Built:
-        """Return the finished file: as it was folded, or made anew if that failed."""
-        if self._fold_error is None:
-            try:
-                self._file_handle = None
-                return finish(self._fold, self._partial)
-            except NwbflowError as error:
-                self._warn(f"the partial file was not right ({error}); the file was made from the journal again")
-        return build(self._folder, self._manifest, self._partial, workers=self._workers, emit=self._emit)
+        failures = self._writer.failures
+        more = [f"{failures} times the journal could not be written; it went on in a new segment"] if failures else []
+        more += self._intake.gap_notes()
+        return replace(built, notes=(*self._notes, *more, *built.notes)), seconds, lost
 
     def check_reentry(self) -> None:
         """Refuse to close in a signal handler that has interrupted an append of the same thread.

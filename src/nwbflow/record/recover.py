@@ -12,7 +12,7 @@ from nwbflow.errors import ErrorKind, StorageError, TargetError
 from nwbflow.model.events import Event
 from nwbflow.model.recovery import RecoveredDataset, Recovery
 from nwbflow.record.build import Built, build, is_intact, put_in_place
-from nwbflow.record.folder import JournalFolder, mark_of, remove, sweep
+from nwbflow.record.folder import JournalFolder, kept_for_damage, mark_of, remove, sweep
 from nwbflow.record.manifest import Manifest
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.staging import check_length, check_target, journal_path, partial_path
@@ -154,11 +154,7 @@ def _after(folder: JournalFolder, recovery: Recovery, *, damaged: bool) -> Recov
 
 
 def _told_of_damage(recovery: Recovery, journal: Path) -> Recovery:
-    note = (
-        f"the journal is damaged, and what lies behind the damage is not in the file. It is kept in {journal}: "
-        "see to that disk, and delete it when you do not need it"
-    )
-    return replace(recovery, notes=(*recovery.notes, note), journal=journal)
+    return replace(recovery, notes=(*recovery.notes, kept_for_damage(journal)), journal=journal)
 
 
 def _loose_links(built: Path, output: Path, home: Path) -> list[str]:

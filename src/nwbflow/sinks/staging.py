@@ -21,6 +21,9 @@ from nwbflow.sinks.hdf5 import translated
 JOURNAL_MANIFEST = "manifest.json"
 """What a journal has from when data may have been accepted into it."""
 
+held_here: set[Path] = set()
+"""Journals that this process records into, or recovers."""
+
 _NAME_BYTES = 255
 
 
@@ -126,15 +129,27 @@ def check_length(target: Path, beside: Path) -> None:
         )
 
 
+def being_recorded(target: Path) -> TargetError:
+    """Return the error for a path whose recording is under way, in this process or in another."""
+    if journal_path(target) in held_here:
+        text = (
+            f"{target} is being recorded or recovered right now, by this very process ({os.getpid()}): leave the with "
+            "block of its recorder, or close it; one whose variable is gone (in a notebook, say) is in "
+            "nwbflow.recorders()"
+        )
+    else:
+        text = (
+            f"{target} is being recorded or recovered right now, by another program; wait until that has ended, or "
+            "give another path"
+        )
+    return TargetError(text, kind=ErrorKind.LOCKED)
+
+
 def _refuse_recording(target: Path) -> None:
     """Refuse a path whose recording is under way or was interrupted: its data are nowhere else."""
     journal = journal_path(target)
-    if journal.is_dir() and _is_locked(journal):
-        raise TargetError(
-            f"{target} is being recorded or recovered right now, by another program or in this one; wait until that "
-            "has ended (close the other recorder), or give another path",
-            kind=ErrorKind.LOCKED,
-        )
+    if journal.is_dir() and is_locked(journal):
+        raise being_recorded(target)
     if journal.exists() and not _had_not_begun(target):
         raise TargetError(
             f"{journal} holds the data of a recording to {target.name} that is not finished. If it is "
@@ -162,11 +177,12 @@ def _refuse_existing(target: Path) -> None:
 
 
 def _refuse_locked(file: Path) -> None:
-    if _is_locked(file):
+    if is_locked(file):
         raise TargetError(f"{file} is open in another program (or here); close it there first", kind=ErrorKind.LOCKED)
 
 
-def _is_locked(file: Path) -> bool:
+def is_locked(file: Path) -> bool:
+    """Return whether somebody holds a lock that keeps others out, as HDF5 does while it writes a file."""
     try:
         handle = os.open(file, os.O_RDONLY)
     except OSError:

@@ -27,6 +27,7 @@ from nwbflow.model.layout import Shape
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.fill import count_workers
 from nwbflow.nwb.write import write
+from nwbflow.observe.hub import Progress
 from nwbflow.sinks.hdf5 import layout_of
 from nwbflow.sinks.staging import check_target
 from nwbflow.tools.metadata import Device, ElectrodeGroup, Metadata, Series
@@ -185,6 +186,7 @@ def run_demo(
     rate: float,
     keep: bool = False,
     say: Callable[[str], None] = lambda _: None,
+    progress: Progress = False,
 ) -> DemoReport:
     """Write `recording` three times (PyNWB, nwbflow default, nwbflow fast) and compare.
 
@@ -204,6 +206,8 @@ def run_demo(
         Whether the files stay.
     say : callable
         Called with a text before every step.
+    progress : bool, callable or sequence of callables
+        Gets the events of nwbflow's writes, as in :func:`nwbflow.write`.
 
     Returns
     -------
@@ -233,7 +237,7 @@ def run_demo(
     try:
         for name, path in paths.items():
             say("writing with PyNWB" if name == "pynwb" else f"writing with nwbflow, profile {name}")
-            runs.append(_run(recording, path, rate, name))
+            runs.append(_run(recording, path, rate, name, progress))
             _sync(path)
         for run in runs:
             say(f"reading {run.path.name} with h5py in another process")
@@ -278,14 +282,14 @@ def _warm_up(piece: Array, folder: Path, rate: float) -> None:
     for name in ("pynwb", *PROFILES):
         path = folder / f".demo-warm-up-{name}.nwb"
         try:
-            _write(piece, path, rate, name)
+            _write(piece, path, rate, name, False)
         finally:
             path.unlink(missing_ok=True)
 
 
-def _run(recording: Array, path: Path, rate: float, name: str) -> DemoRun:
+def _run(recording: Array, path: Path, rate: float, name: str, progress: Progress) -> DemoRun:
     wall, cpu = time.perf_counter(), time.process_time()
-    receipt = _write(recording, path, rate, name)
+    receipt = _write(recording, path, rate, name, progress)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     with h5py.File(path, "r") as file:
         layout = layout_of(file[DATASET])
@@ -303,9 +307,9 @@ def _run(recording: Array, path: Path, rate: float, name: str) -> DemoRun:
     )
 
 
-def _write(recording: Array, path: Path, rate: float, name: str) -> Receipt | None:
+def _write(recording: Array, path: Path, rate: float, name: str, progress: Progress) -> Receipt | None:
     if name != "pynwb":
-        return write(_nwbfile(recording, recording, rate), path, profile=name, progress=False)
+        return write(_nwbfile(recording, recording, rate), path, profile=name, progress=progress)
     chunks = tuple(min(c, n) for c, n in zip(PYNWB_CHUNKS, recording.shape, strict=True))
     data = H5DataIO(recording, compression="gzip", compression_opts=4, shuffle=True, chunks=chunks)
     with pynwb.NWBHDF5IO(path, "w") as io:

@@ -1,4 +1,4 @@
-"""What a raw recording can't say about itself: the metadata file of ``nwbflow convert``."""
+"""What a recording can't say about itself: the metadata files of ``nwbflow convert`` and ``nwbflow record``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ _ALLOWED = {
     "series": "a table, such as {description: ..., unit: V, conversion: 1.0e-6, offset: 0.0}",
     "conversion": "a number: what one count is, in the series' unit, such as 1.0e-6",
     "offset": "a number, in the series' unit",
+    "streams": "a list of tables, such as [{name: probe, dtype: int16, channels: 384, rate: 30000}]",
+    "dtype": "int8 to int64, uint8 to uint64, float32 or float64",
+    "channels": "a whole number of channels, at least 1",
+    "shape": "a list of lengths of one row, such as [480, 640]",
+    "rate": "rows per second, in Hz, above 0",
+    "kind": "timeseries or electrical",
 }
 
 
@@ -137,6 +143,36 @@ class Series(_Table):
     offset: _Number | None = None
 
 
+class Stream(Series):
+    """One stream that clients send over a socket.
+
+    Parameters
+    ----------
+    name : str
+        Its name, and its series'.
+    dtype : str
+        Type of the elements.
+    channels, shape : int and list of int, optional
+        Number of channels, or the shape of one row (a camera's frame); neither: single values.
+    rate : float, optional
+        Rows per second, in Hz. Without one, each row comes with a time stamp.
+    kind : {"timeseries", "electrical"}
+        What kind of series it becomes.
+    """
+
+    name: _Name
+    dtype: Literal["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
+    channels: Annotated[int, Field(strict=True, ge=1)] | None = None
+    shape: list[Annotated[int, Field(strict=True, ge=1)]] | None = None
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    kind: Literal["timeseries", "electrical"] = "timeseries"
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row; empty for single values."""
+        return tuple(self.shape or ()) if self.channels is None else (self.channels,)
+
+
 class Metadata(_Table):
     """The metadata file: everything may be left out.
 
@@ -171,11 +207,30 @@ class Metadata(_Table):
     series: Series = Series()
 
 
-def load_metadata(source: Mapping[str, Any] | str | Path | Metadata | None) -> Metadata:
-    """Read metadata.
+class RecordMetadata(Metadata):
+    """The metadata file of ``nwbflow record``: also the streams that come over sockets.
 
     Parameters
     ----------
+    streams : list of Stream
+        One table for each.
+    """
+
+    streams: list[Stream] = Field(default_factory=list)
+
+
+def load_metadata(source: Mapping[str, Any] | str | Path | Metadata | None) -> Metadata:
+    """Read metadata; see :func:`load`."""
+    return load(Metadata, source)
+
+
+def load[M: Metadata](model: type[M], source: Mapping[str, Any] | str | Path | M | None) -> M:
+    """Read metadata of one kind.
+
+    Parameters
+    ----------
+    model : type
+        :class:`Metadata`, or :class:`RecordMetadata`.
     source : mapping, path, Metadata or None
         A mapping of the same form as a file, the path of a YAML (or JSON) file, or ``None`` for no metadata.
 
@@ -186,7 +241,7 @@ def load_metadata(source: Mapping[str, Any] | str | Path | Metadata | None) -> M
         (``subject.sex``) and what is allowed.
     """
     if source is None:
-        return Metadata()
+        return model()
     if isinstance(source, Metadata):
         return source
     origin = "metadata" if isinstance(source, Mapping) else str(source)
@@ -197,9 +252,9 @@ def load_metadata(source: Mapping[str, Any] | str | Path | Metadata | None) -> M
             kind=ErrorKind.OPTION,
         )
     try:
-        metadata = Metadata.model_validate(value)
+        metadata = model.model_validate(value)
     except ValidationError as error:
-        raise SettingsError(f"{origin}: {_explain(error, value)}", kind=ErrorKind.OPTION) from None
+        raise SettingsError(f"{origin}: {_explain(model, error, value)}", kind=ErrorKind.OPTION) from None
     _refuse_taken(metadata, origin)
     return metadata
 
@@ -236,27 +291,30 @@ def _read(path: Path) -> Any:
     return {} if value is None else value
 
 
-def _explain(error: ValidationError, value: Any) -> str:
+def _explain(model: type[Metadata], error: ValidationError, value: Any) -> str:
     """Say once for each bad key where it is and what is allowed there."""
     found: dict[str, str] = {}
     for fault in error.errors(include_url=False):
         keys = _real_keys(fault["loc"], value)
         where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
         if fault["type"] == "extra_forbidden":
-            found[where] = _unknown(keys, where)
+            found[where] = _unknown(model, keys, where)
+        elif fault["type"] == "missing":
+            found[where] = f"{where} has no {fault['loc'][-1]}: give {_allowed([*keys, str(fault['loc'][-1])])}"
         else:
             found.setdefault(where, f"{where} is {_short(_at(value, keys))}: give {_allowed(keys)}")
     return "; ".join(found.values())
 
 
-def _unknown(keys: Sequence[int | str], where: str) -> str:
+def _unknown(model: type[Metadata], keys: Sequence[int | str], where: str) -> str:
     tables: dict[str, type[_Table]] = {
         "subject": Subject,
         "device": Device,
         "electrode_group": ElectrodeGroup,
         "series": Series,
+        "streams": Stream,
     }
-    table: type[_Table] = tables[str(keys[0])] if len(keys) > 1 else Metadata
+    table: type[_Table] = tables[str(keys[0])] if len(keys) > 1 else model
     known = list(table.model_fields)
     near = difflib.get_close_matches(str(keys[-1]), known, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""

@@ -23,7 +23,7 @@ type SeriesKindName = Literal["electrical", "timeseries"]
 
 _NUMBER_COLUMNS = ("x", "y", "z", "imp", "rel_x", "rel_y", "rel_z")
 _TEXT_COLUMNS = ("location", "filtering", "reference")
-_VOLTS = ("V", "v", "volt", "volts", "Volt", "Volts")
+VOLTS = ("V", "v", "volt", "volts", "Volt", "Volts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +141,25 @@ def make_draft(
             f"no session_start_time given: the recording's modification time, {made.isoformat(timespec='seconds')}, "
             "was taken; give the true one in the metadata"
         )
-    nwbfile = pynwb.NWBFile(
-        session_description=metadata.session_description or f"converted from {origin}",
+    nwbfile = new_nwbfile(metadata, metadata.session_description or f"converted from {origin}", start)
+    nwbfile.add_acquisition(_series(nwbfile, data, settings, metadata, notes, whole=dtype.kind != "f"))
+    return Draft(nwbfile=nwbfile, notes=tuple(notes))
+
+
+def new_nwbfile(metadata: Metadata, description: str, start: datetime) -> pynwb.NWBFile:
+    """Return an NWB file in memory with what metadata say of the session, and nothing in it.
+
+    Parameters
+    ----------
+    metadata : Metadata
+        The session.
+    description : str
+        Of the session.
+    start : datetime.datetime
+        When it started; with a time zone.
+    """
+    return pynwb.NWBFile(
+        session_description=description,
         identifier=metadata.identifier or str(uuid.uuid4()),
         session_start_time=start,
         session_id=metadata.session_id,
@@ -153,8 +170,6 @@ def make_draft(
         institution=metadata.institution,
         subject=None if metadata.subject is None else Subject(**metadata.subject.model_dump(exclude_none=True)),
     )
-    nwbfile.add_acquisition(_series(nwbfile, data, settings, metadata, notes, whole=dtype.kind != "f"))
-    return Draft(nwbfile=nwbfile, notes=tuple(notes))
 
 
 def _series(
@@ -175,7 +190,7 @@ def _series(
         "offset": 0.0 if given.offset is None else given.offset,
     }
     if settings.kind == "electrical":
-        if unit is not None and unit not in _VOLTS:
+        if unit is not None and unit not in VOLTS:
             place = f"unit={unit!r}" if settings.unit is not None else f"series.unit is {unit!r}"
             raise _bad(
                 f"{place}: an ElectricalSeries is in volts; give what one count is in volts as conversion, "
@@ -183,7 +198,7 @@ def _series(
             )
         if conversion is None and whole:
             notes.append("no conversion given: one count is stored as 1 V; give volts per count, such as 1e-6")
-        electrodes = _electrodes(nwbfile, settings.channels, metadata)
+        electrodes = add_electrodes(nwbfile, settings.channels, metadata)
         return ElectricalSeries(
             name=settings.series_name, data=data, electrodes=electrodes, rate=settings.rate, **scaled, **described
         )
@@ -194,11 +209,12 @@ def _series(
         unit = "a.u."
         notes.append("no unit given: a.u. (arbitrary units) was taken")
     if "device" in metadata.model_fields_set:
-        _device(nwbfile, metadata)
+        add_device(nwbfile, metadata)
     return pynwb.TimeSeries(name=settings.series_name, data=data, unit=unit, rate=settings.rate, **scaled, **described)
 
 
-def _device(nwbfile: pynwb.NWBFile, metadata: Metadata) -> Device:
+def add_device(nwbfile: pynwb.NWBFile, metadata: Metadata) -> Device:
+    """Make the device that metadata describe."""
     given = metadata.device
     model = None
     if given.manufacturer is not None or given.model is not None:
@@ -208,13 +224,13 @@ def _device(nwbfile: pynwb.NWBFile, metadata: Metadata) -> Device:
     return nwbfile.create_device(name=given.name, description=given.description, model=model)
 
 
-def _electrodes(nwbfile: pynwb.NWBFile, channels: int, metadata: Metadata) -> Any:
+def add_electrodes(nwbfile: pynwb.NWBFile, channels: int, metadata: Metadata) -> Any:
     """Make device, group and electrodes table; return the region of all electrodes."""
     group = ElectrodeGroup(
         name=metadata.electrode_group.name,
         description=metadata.electrode_group.description,
         location=metadata.electrode_group.location,
-        device=_device(nwbfile, metadata),
+        device=add_device(nwbfile, metadata),
     )
     nwbfile.add_electrode_group(group)
     columns = {"location": [metadata.electrode_group.location] * channels}

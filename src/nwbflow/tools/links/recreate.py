@@ -105,18 +105,35 @@ def copy_attributes(source: Any, target: Any, *, leave_out: tuple[str, ...] = ()
         old = h5a.open(source.id, index=index)
         if source._d(old.name) in leave_out:
             continue
-        kind, space = old.get_type(), old.get_space()
-        new = h5a.create(target.id, old.name, kind.copy() if foreign else kind, space)
-        if space.get_simple_extent_type() == h5s.NULL or (foreign and refers(kind, str(source.name))):
-            continue
-        if old.dtype.hasobject:
-            values = np.empty(old.shape, old.dtype)
-            old.read(values)
-            new.write(values)
-        else:  # whatever type it is, without a conversion
-            raw = np.empty(old.shape, f"V{kind.get_size()}")
-            old.read(raw, mtype=kind)
-            new.write(raw, mtype=kind)
+        copy_attribute(old, target, str(source.name), foreign=foreign)
+
+
+def copy_attribute(old: h5a.AttrID, target: Any, source: str, *, foreign: bool = False) -> None:
+    """Copy one attribute as it is stored; of one that holds references only the room.
+
+    Parameters
+    ----------
+    old : h5py.h5a.AttrID
+        Open.
+    target : h5py.Group, h5py.Dataset or h5py.Datatype
+        It has no such attribute.
+    source : str
+        The path of what has the attribute, for errors.
+    foreign : bool
+        As in :func:`copy_attributes`.
+    """
+    kind, space = old.get_type(), old.get_space()
+    new = h5a.create(target.id, old.name, kind.copy() if foreign else kind, space)
+    if space.get_simple_extent_type() == h5s.NULL or (foreign and refers(kind, source)):
+        return
+    if old.dtype.hasobject:
+        values = np.empty(old.shape, old.dtype)
+        old.read(values)
+        new.write(values)
+    else:  # whatever type it is, without a conversion
+        raw = np.empty(old.shape, f"V{kind.get_size()}")
+        old.read(raw, mtype=kind)
+        new.write(raw, mtype=kind)
 
 
 def with_fill_value(dataset: h5py.Dataset) -> h5p.PropDCID:

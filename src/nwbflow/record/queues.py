@@ -1,0 +1,87 @@
+"""What waits for the journal of one series, and how that stands."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nwbflow.record.journal import Block, frame_bytes
+from nwbflow.record.manifest import LiveSeries
+
+BLOCK_BYTES = 500
+"""What a block that waits takes besides its rows, roughly: a queue of tiny blocks is mostly this."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How one series' queue stands.
+
+    Parameters
+    ----------
+    rows, acknowledged : int
+        Rows that were appended, and that are safe.
+    nbytes, limit : int
+        What waits for the journal, and what may, in bytes.
+    lag_seconds : float
+        Age of the oldest row that is not safe; 0 if all are.
+    dropped : int
+        Rows that were refused because the queue was full.
+    """
+
+    rows: int
+    acknowledged: int
+    nbytes: int
+    limit: int
+    lag_seconds: float
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What became of one block.
+
+    Parameters
+    ----------
+    first : int
+        Its first row in the series; or, if it was dropped, the row before which it is missing.
+    count, dropped : int
+        Rows that were taken, and that were not.
+    """
+
+    first: int
+    count: int
+    dropped: int = 0
+
+
+@dataclass(slots=True)
+class Queue:
+    """One series' blocks that are not acknowledged."""
+
+    spec: LiveSeries
+    room: threading.Condition
+    settled: threading.Condition
+    waiting: deque[Block]
+    came: deque[tuple[int, float]]  # last row and time of each block that is not acknowledged
+    calls: list[tuple[int, Callable[[], None]]]  # what to call when rows below are safe, or anything is for nought
+    nbytes: int = 0
+    rows: int = 0
+    acknowledged: int = 0
+
+    def make_calls(self, *, even_if_not_safe: bool = False) -> None:
+        """Call those who wait for what is so now, each once."""
+        due = [call for end, call in self.calls if even_if_not_safe or end <= self.acknowledged]
+        self.calls = [(end, call) for end, call in self.calls if not even_if_not_safe and end > self.acknowledged]
+        for call in due:
+            call()
+
+
+def size_of(block: Block) -> int:
+    """Return what a block takes while it waits."""
+    return bytes_of(block.nbytes)
+
+
+def bytes_of(nbytes: int) -> int:
+    """Return what a block of so many bytes takes while it waits."""
+    return frame_bytes(nbytes) + BLOCK_BYTES
