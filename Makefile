@@ -20,7 +20,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install --editable .[codecs,monitor,lsl]
+	$(PIP) install --editable .[codecs,monitor,lsl,zarr]
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed

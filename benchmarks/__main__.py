@@ -8,7 +8,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import copies, links, memory, write
+from benchmarks import copies, links, memory, write, zarr
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
         memory.run(Path(folder))
         links.run(Path(folder), options.rounds)
         copies.run(Path(folder), options.seconds, options.rounds)
+        zarr.run(Path(folder), options.seconds, options.rounds)
 
 
 if __name__ == "__main__":

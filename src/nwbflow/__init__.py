@@ -1,5 +1,7 @@
 """nwbflow: advanced data I/O for NWB, through PyNWB."""
 
+from typing import TYPE_CHECKING
+
 from nwbflow.errors import (
     DurabilityError,
     ErrorKind,
@@ -25,17 +27,22 @@ from nwbflow.nwb.monitor import DataChunkProcessor, NumSampleCounter
 from nwbflow.nwb.open import open  # noqa: A004
 from nwbflow.nwb.recorded import RecordedSeries, Ticket
 from nwbflow.nwb.recorder import Recorder, recorders
+from nwbflow.nwb.stores import zarr_class
 from nwbflow.nwb.write import write
 from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
 from nwbflow.record.tail import Tail, TailBlock, tail
 from nwbflow.tools.recover import recover
 
+if TYPE_CHECKING:
+    from nwbflow.nwb.zarr_io import NWBZarrIO
+
 __version__ = "0.1.0"
 
 __all__ = [
     "HDF5IO",
     "NWBHDF5IO",
+    "NWBZarrIO",
     "DataChunkProcessor",
     "DataIO",
     "DatasetReceipt",
@@ -76,3 +83,10 @@ __all__ = [
     "tail",
     "write",
 ]
+
+
+def __getattr__(name: str) -> type:
+    """Load what needs hdmf-zarr only when it is asked for: nwbflow works without it, and beside an older Zarr."""
+    if name == "NWBZarrIO":
+        return zarr_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

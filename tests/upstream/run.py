@@ -1,8 +1,8 @@
-"""Run HDMF's and PyNWB's own tests with nwbflow's classes in the place of theirs, and compare.
+"""Run HDMF's, PyNWB's and hdmf-zarr's own tests with nwbflow's classes in the place of theirs, and compare.
 
 Usage::
 
-    python tests/upstream/run.py [--fast] [--package hdmf|pynwb] [--swap nwbflow|control|broken] [--keep DIR]
+    python tests/upstream/run.py [--fast] [--package hdmf|pynwb|hdmf-zarr] [--swap nwbflow|control|broken] [--keep DIR]
 
 The source distributions of the *installed* versions are fetched with pip (once; they are kept in
 ``.cache/upstream``), unpacked twice, and their tests run as they are and with :file:`swap_plugin.py`.
@@ -29,17 +29,19 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / ".cache" / "upstream"
-PACKAGES = ("hdmf", "pynwb")
+PACKAGES = ("hdmf", "pynwb", "hdmf-zarr")
 
 NEEDS_NETWORK = {
     "hdmf": ("tests/unit/test_io_hdf5_streaming.py",),
     "pynwb": ("tests/integration/ros3", "tests/read_dandi"),
+    "hdmf-zarr": ("tests/unit/test_fsspec_streaming.py",),
 }
 """Left out: these fetch files from a public archive."""
 
 FAST = {
     "hdmf": ("tests",),
     "pynwb": ("tests/integration/hdf5/test_io.py", "tests/integration/hdf5/test_modular_storage.py"),
+    "hdmf-zarr": ("tests/unit/test_zarrio.py",),
 }
 """What ``--fast`` runs: about half a minute."""
 
@@ -110,7 +112,7 @@ def fetch(package: str) -> Path:
         If pip can't deliver it (no network, no pip).
     """
     version = importlib.metadata.version(package)
-    archive = CACHE / f"{package}-{version}.tar.gz"
+    archive = CACHE / f"{package.replace('-', '_')}-{version}.tar.gz"
     if not archive.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
@@ -148,6 +150,7 @@ def run_tests(root: Path, package: str, paths: Sequence[str], swap: str | None) 
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     if swap:
         environment |= {"PYTHONPATH": str(HERE), "NWBFLOW_SWAP": swap, "NWBFLOW_SWAP_REPORT": str(root / "wrote.txt")}
+        environment |= {"NWBFLOW_SWAP_PACKAGE": package}
     with (root / "log.txt").open("w", encoding="utf-8") as log:
         try:
             done = subprocess.run(
@@ -195,7 +198,7 @@ def compare(package: str, folder: Path, *, fast: bool, swap: str, paths: Sequenc
     Parameters
     ----------
     package : str
-        ``hdmf`` or ``pynwb``.
+        ``hdmf``, ``pynwb`` or ``hdmf-zarr``.
     folder : pathlib.Path
         Where to unpack and run.
     fast : bool

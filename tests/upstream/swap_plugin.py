@@ -10,6 +10,8 @@ Environment
 NWBFLOW_SWAP
     ``nwbflow`` (default), ``control`` (empty subclasses of the originals: what subclassing alone
     changes) or ``broken`` (empty subclasses that refuse to write: proof that the comparison bites).
+NWBFLOW_SWAP_PACKAGE
+    Whose tests are run; hdmf-zarr's classes are exchanged for its own only.
 NWBFLOW_SWAP_REPORT
     File to receive, one a line, the tests in which a swapped class wrote something.
 """
@@ -57,22 +59,39 @@ def _note_writes(cls: Any, *, refuse: bool) -> None:
     cls.write_builder = write_builder
 
 
-def _exchange(name: str, old: type, new: type) -> None:
+def _exchange(name: str, old: type, new: type, but: types.ModuleType) -> None:
     """Replace `old` by `new` under `name` in every module of HDMF and PyNWB but the one that defines it."""
     for module_name, module in list(sys.modules.items()):
-        if not module_name.startswith(("hdmf", "pynwb")) or module is h5tools:
+        if not module_name.startswith(("hdmf", "pynwb")) or module is but:
             continue
         if getattr(module, name, None) is old:
             setattr(module, name, new)
 
 
-def _exchange_in_h5tools(new: type) -> None:
-    """Show a copy of the module that defines HDF5IO to importers; its own functions keep the original."""
-    shown = types.ModuleType(h5tools.__name__)
-    shown.__dict__.update(h5tools.__dict__)
-    shown.__dict__["HDF5IO"] = new
-    sys.modules[h5tools.__name__] = shown
-    hdmf.backends.hdf5.h5tools = shown
+def _show_copy(module: types.ModuleType, name: str, new: type) -> types.ModuleType:
+    """Show a copy of the module that defines a class to importers; its own functions keep the original."""
+    shown = types.ModuleType(module.__name__)
+    shown.__dict__.update(module.__dict__)
+    shown.__dict__[name] = new
+    sys.modules[module.__name__] = shown
+    return shown
+
+
+def _swap_zarr(kind: str) -> None:
+    import hdmf_zarr
+    from hdmf_zarr import backend
+
+    new_zarr = type("ZarrIO", (backend.ZarrIO,), {})
+    new_nwb = type("NWBZarrIO", (hdmf_zarr.NWBZarrIO,), {})
+    if kind == "nwbflow":
+        from nwbflow.nwb.zarr_io import NWBZarrIO, ZarrIO
+
+        new_zarr, new_nwb = ZarrIO, NWBZarrIO
+    for cls in (new_zarr, new_nwb):
+        _note_writes(cls, refuse=kind == "broken")
+    _exchange("ZarrIO", backend.ZarrIO, new_zarr, but=backend)
+    _exchange("NWBZarrIO", hdmf_zarr.NWBZarrIO, new_nwb, but=backend)
+    hdmf_zarr.backend = _show_copy(backend, "ZarrIO", new_zarr)
 
 
 def _swap() -> None:
@@ -80,9 +99,11 @@ def _swap() -> None:
     hdmf_class, nwb_class = _classes(kind)
     for cls in (hdmf_class, nwb_class):
         _note_writes(cls, refuse=kind == "broken")
-    _exchange("HDF5IO", h5tools.HDF5IO, hdmf_class)
-    _exchange("NWBHDF5IO", pynwb.NWBHDF5IO, nwb_class)
-    _exchange_in_h5tools(hdmf_class)
+    _exchange("HDF5IO", h5tools.HDF5IO, hdmf_class, but=h5tools)
+    _exchange("NWBHDF5IO", pynwb.NWBHDF5IO, nwb_class, but=h5tools)
+    hdmf.backends.hdf5.h5tools = _show_copy(h5tools, "HDF5IO", hdmf_class)
+    if os.environ.get("NWBFLOW_SWAP_PACKAGE") == "hdmf-zarr":
+        _swap_zarr(kind)
 
 
 def pytest_sessionfinish() -> None:

@@ -21,7 +21,7 @@ def _load() -> ModuleType:
 run = _load()
 
 
-@pytest.fixture(params=["hdmf", "pynwb"])
+@pytest.fixture(params=["hdmf", "pynwb", "hdmf-zarr"])
 def package(request):
     """Name of a package whose source distribution is at hand."""
     try:
@@ -32,7 +32,7 @@ def package(request):
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("W1")
+@pytest.mark.requirement("W1", "P4")
 def test_their_tests_end_alike_with_our_classes(package, tmp_path):
     comparison = run.compare(package, tmp_path, fast=True, swap="nwbflow")
     assert comparison.stock["passed"] > 30

@@ -60,7 +60,7 @@ def convert(
     raw
         The recording. It is only read.
     out_file
-        The NWB file.
+        The NWB file; a Zarr store if its name ends in .zarr.
     dtype
         Type of the samples: int16, uint16, int32, float32, ...; '>i2' for the other byte order.
     channels

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from nwbflow.cli.screens import DIM, clean, out, print_json, ratio, say, shape, size
 from nwbflow.tools.inspect import inspect_file
+from nwbflow.tools.inspect_store import inspect_store
 from nwbflow.tools.storage_report import DatasetReport, FileReport
 
 SMALL = 64 * 2**10
@@ -30,7 +31,7 @@ def inspect(
     all_: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> None:
-    """Show what an HDF5 file (NWB or not) stores: shapes, chunks, filters, sizes, links.
+    """Show what an HDF5 file or Zarr store (NWB or not) holds: shapes, chunks, filters, sizes, links.
 
     Reads no data and follows no links. For the NAME.partial an interrupted write
     left it says how far that got.
@@ -38,13 +39,13 @@ def inspect(
     Parameters
     ----------
     file
-        The file. It is only read.
+        The file or folder. It is only read.
     all_
         Show small datasets too, each in a row of its own.
     json
         Print the report as one JSON object.
     """
-    report = inspect_file(file)
+    report = inspect_store(file) if file.is_dir() else inspect_file(file)
     if json:
         print_json(report.to_json())
     else:
@@ -53,7 +54,9 @@ def inspect(
 
 def _print(report: FileReport, *, everything: bool) -> None:
     console = out()
-    version = f"NWB {report.nwb_version}" if report.nwb_version else "HDF5, not NWB"
+    version = (
+        f"NWB {report.nwb_version}" if report.nwb_version else f"{'Zarr' if report.path.is_dir() else 'HDF5'}, not NWB"
+    )
     say(console, (str(report.path), "bold"), f"  {version}, {size(report.file_bytes)}")
     shown = [d for d in report.datasets if everything or _matters(d)]
     rest = [d for d in report.datasets if not (everything or _matters(d))]

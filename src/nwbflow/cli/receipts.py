@@ -11,6 +11,7 @@ from nwbflow.encoding.codecs import describe
 from nwbflow.model.events import RunFinished
 from nwbflow.model.receipt import Receipt
 from nwbflow.observe.jsonl import event_to_json
+from nwbflow.tools.inspect_store import size_on_disk
 
 _VERIFIED = {"stored": "stored bytes read back", "full": "every value read back", "no": "nothing read back"}
 
@@ -31,7 +32,7 @@ def print_receipt(receipt: Receipt) -> None:
         f"structure {duration(receipt.structure_seconds)}, samples {duration(receipt.fill_seconds)}, "
         f"verify {duration(receipt.verify_seconds)}, publish {duration(receipt.publish_seconds)}"
     )
-    rows = [("written", f"{receipt.path}, {size(receipt.path.stat().st_size)}")]
+    rows = [("written", f"{receipt.path}, {size(size_on_disk(receipt.path))}")]
     for dataset in receipt.datasets:
         layout = dataset.layout
         rows += [

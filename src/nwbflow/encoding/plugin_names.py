@@ -7,6 +7,9 @@ from nwbflow.model.layout import Filter
 DEFLATE, SHUFFLE, FLETCHER32, SZIP, SCALEOFFSET, LZF = 1, 2, 3, 4, 6, 32000
 BZIP2, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 307, 32001, 32004, 32008, 32015, 32026
 
+CRC32C, ZARR_OTHER = 2**16 + 1, 2**16 + 2
+"""Codecs of Zarr that HDF5 has no filter for: its checksum, and any not known here. HDF5's numbers end below."""
+
 PLUGIN_IDS: dict[str, int] = {
     "bitshuffle": BITSHUFFLE,
     "blosc": BLOSC,
@@ -30,12 +33,12 @@ BITSHUFFLE_COMPRESSORS = {0: "", 2: "lz4", 3: "zstd"}
 """Bitshuffle's compressors by code."""
 
 _BLOSC_SHUFFLES = ("", "shuffle", "bitshuffle", "delta", "truncated")
-_SIMPLE = {SHUFFLE: "shuffle", FLETCHER32: "fletcher32", LZF: "lzf"}
+_SIMPLE = {SHUFFLE: "shuffle", FLETCHER32: "fletcher32", LZF: "lzf", CRC32C: "crc32c", ZARR_OTHER: "other Zarr codecs"}
 _PLUGIN_NAMES = {number: name for name, number in PLUGIN_IDS.items()}
 
 
-_LOSSY = frozenset({5, SCALEOFFSET, 32013, 32017, 32019, 32022, 32023, 32024, 32028})
-# N-bit, scale-offset, ZFP, SZ, JPEG, BitGroom, Granular BitRound, SZ3 and Sperr
+_LOSSY = frozenset({5, SCALEOFFSET, 32013, 32017, 32019, 32022, 32023, 32024, 32028, ZARR_OTHER})
+# N-bit, scale-offset, ZFP, SZ, JPEG, BitGroom, Granular BitRound, SZ3 and Sperr; of unknown codecs nobody can tell
 # (https://github.com/HDFGroup/hdf5_plugins/blob/master/docs/RegisteredFilterPlugins.md)
 _EXACT_SCALEOFFSET = (2, 0)  # integers, with as many bits as they need
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nwbflow.encoding.checksum import crc32
 from nwbflow.model.data import Source, Stream
@@ -112,19 +112,12 @@ class Tally:
         for offset in sorted(self.chunks):
             chunk = self.chunks[offset]
             total = crc32((chunk.crc or chunk.raw_crc or 0).to_bytes(4, "little"), total)
-        by = "nwbflow" if self.job.encoder is not None else "HDF5"
+        by = "nwbflow" if self.job.encoder is not None else self.job.sink.backend
         if self.job.stored is not None:
             by = "its source"
         return DatasetReceipt(
             name=self.job.name,
-            layout=Layout(
-                shape=self.shape,
-                maxshape=layout.maxshape,
-                dtype=layout.dtype,
-                chunks=layout.chunks,
-                filters=layout.filters,
-                fillvalue=layout.fillvalue,
-            ),
+            layout=replace(layout, shape=self.shape),
             chunks=len(self.chunks),
             raw_bytes=elements * layout.dtype.itemsize,
             stored_bytes=self.job.sink.stored_bytes,

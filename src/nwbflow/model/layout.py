@@ -52,6 +52,9 @@ class Layout:
         Pipeline in the order in which it is applied when writing.
     fillvalue : int, float, bool, complex or None
         Value of elements never written; ``None`` is HDF5's default, zero.
+    shards : tuple of int or None
+        Shape, in elements, of the whole chunks that are stored together as one object (Zarr); ``None`` where each
+        chunk is stored for itself.
     """
 
     shape: Shape
@@ -60,6 +63,7 @@ class Layout:
     chunks: Shape | None
     filters: tuple[Filter, ...] = ()
     fillvalue: int | float | bool | complex | None = None
+    shards: Shape | None = None
 
     @property
     def chunk_bytes(self) -> int:
@@ -81,12 +85,13 @@ class Layout:
             "chunks": None if self.chunks is None else list(self.chunks),
             "filters": [{"id": f.id, "options": list(f.options)} for f in self.filters],
             "fillvalue": [fill.real, fill.imag] if isinstance(fill, complex) else fill,
+            "shards": None if self.shards is None else list(self.shards),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Layout:
         """Build a layout from what :meth:`to_json` returned."""
-        fill = value["fillvalue"]
+        fill, shards = value["fillvalue"], value.get("shards")
         return cls(
             shape=tuple(value["shape"]),
             maxshape=tuple(value["maxshape"]),
@@ -94,4 +99,5 @@ class Layout:
             chunks=None if value["chunks"] is None else tuple(value["chunks"]),
             filters=tuple(Filter(f["id"], tuple(f["options"])) for f in value["filters"]),
             fillvalue=complex(*fill) if isinstance(fill, list) else fill,
+            shards=None if shards is None else tuple(shards),
         )

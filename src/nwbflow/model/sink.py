@@ -16,6 +16,11 @@ class Sink(Protocol):
     """
 
     @property
+    def backend(self) -> str:
+        """Whose own filters :meth:`write` and :meth:`read` go through, such as ``"HDF5"``."""
+        ...
+
+    @property
     def layout(self) -> Layout:
         """What was really created, read back from the file."""
         ...

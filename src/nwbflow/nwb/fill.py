@@ -140,10 +140,23 @@ class Passage:
                 "them). Wrap the data in nwbflow.DataIO",
             )
         storages = decide(found, options.wishes, manager)
+        self._plan(found, storages, options, options.memory, side_by_side=side_by_side)
+        return storages
+
+    def _plan(
+        self,
+        found: Sequence[Candidate],
+        storages: Sequence[Storage],
+        options: Options,
+        memory: int,
+        *,
+        side_by_side: bool,
+    ) -> None:
+        """Plan what was decided in `memory`, check what can be, and say that it begins."""
         self.plan = make_plan(
             [request_of(s) for s in storages],
             workers=options.workers,
-            memory=options.memory,
+            memory=memory,
             concurrent_streams=side_by_side,
         )
         self._check_space(sum(s.layout.nbytes for s in storages if not s.layout.filters))
@@ -157,7 +170,6 @@ class Passage:
                 workers=options.workers,
             )
         )
-        return storages
 
     def _check_rules(self, found: Sequence[Candidate], options: Options) -> None:
         rules = options.wishes.rules
@@ -197,21 +209,25 @@ class Passage:
             job_of(r, plans[r.storage.candidate.name], aside=threads and r.storage.candidate.live)
             for r in self.reservations
         ]
-        settings = Settings(
-            workers=self.options.workers,
-            keep_raw_crc=self.options.verify == "full",
-            checkpoint=partial(self._flush, file, "flushing what has been stored"),
-            # what can be read again is not worth a flush, during which HDF5 files are vulnerable
-            checkpoint_seconds=CHECKPOINT_SECONDS if passing or self.folder is None else math.inf,
-        )
-        tallies = fill(jobs, settings, self.emit)
+        checkpoint = partial(self._flush, file, "flushing what has been stored")
+        tallies = fill(jobs, self._settings(checkpoint, passing=passing), self.emit)
         self._flush(file, "flushing")
         self.fill_seconds = time.perf_counter() - started
         self._verify(tallies)
-        self._note(tallies, file)
+        self._note(tallies)
+        self.linked = {name: where for name, where in self.linked.items() if _leads_elsewhere(file, name)}
         self.reservations = []
         for adoption in self.adoptions:
             adoption.apply()
+
+    def _settings(self, checkpoint: Callable[[], None], *, passing: bool) -> Settings:
+        return Settings(
+            workers=self.options.workers,
+            keep_raw_crc=self.options.verify == "full",
+            checkpoint=checkpoint,
+            # what can be read again is not worth a flush, during which HDF5 files are vulnerable
+            checkpoint_seconds=CHECKPOINT_SECONDS if passing or self.folder is None else math.inf,
+        )
 
     def _flush(self, file: h5py.File, doing: str) -> None:
         with translated(str(self.path), doing):
@@ -222,12 +238,13 @@ class Passage:
         verify(tallies, self.options.verify, self.emit)
         self.verify_seconds = time.perf_counter() - started
 
-    def _note(self, tallies: Sequence[Tally], file: h5py.File) -> None:
+    def _note(self, tallies: Sequence[Tally]) -> None:
         for tally in tallies:
             receipt = tally.receipt()
             self.receipts.append(receipt)
-            if receipt.encoded_by == "HDF5":
-                self.say(receipt.name, "its codec can't be run outside HDF5; HDF5's own filters did it, in one thread")
+            if receipt.encoded_by in ("HDF5", "zarr-python"):
+                by = receipt.encoded_by
+                self.say(receipt.name, f"its codec can't be run outside {by}; {by}'s own filters did it, in one thread")
             if may_change_values(receipt.layout.filters) and self.options.verify != "no":
                 self.say(receipt.name, "its codec may change values, so decoded elements were not compared")
             if tally.largest_block > self.options.memory:
@@ -241,10 +258,9 @@ class Passage:
             if tally.scattered:
                 self.say(
                     receipt.name,
-                    f"{tally.scattered} blocks with selections that are no rectangle went through HDF5 one by one; "
-                    "its chunks carry no checksum of ours and were not verified",
+                    f"{tally.scattered} blocks with selections that are no rectangle went through "
+                    f"{tally.job.sink.backend} one by one; its chunks carry no checksum of ours and were not verified",
                 )
-        self.linked = {name: where for name, where in self.linked.items() if _leads_elsewhere(file, name)}
 
     def say(self, dataset: str, text: str) -> None:
         """Note something a careful user wants to know of a dataset."""

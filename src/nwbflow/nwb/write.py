@@ -10,6 +10,7 @@ from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.io import NWBHDF5IO
 from nwbflow.nwb.session import RulesLike
+from nwbflow.nwb.stores import is_store_path, write_store
 from nwbflow.nwb.ties import ExternalPolicy
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
@@ -41,10 +42,12 @@ def write(
     nwbfile : pynwb.NWBFile
         What to write; not changed, and may be written again.
     path : str or pathlib.Path
-        Where to; a symbolic link is followed.
+        Where to; a symbolic link is followed. A name that ends in ``.zarr`` becomes a Zarr v3 store, a folder, with
+        large arrays in shards; all else an HDF5 file. The Zarr store needs ``nwbflow[zarr]``.
     profile : str or Profile
         ``"default"`` (gzip any reader opens, as small as level 4), ``"fast"`` (up to 7% larger, much faster),
-        ``"archive"`` (smaller, with checksums), ``"cloud"`` (chunks and metadata laid out for remote reading).
+        ``"archive"`` (smaller, with checksums), ``"cloud"`` (chunks and metadata laid out for remote reading). In
+        Zarr they are Blosc with sorted bits.
     rules : mapping, path or Rules, optional
         Settings by place in the file or neurodata type; a YAML or JSON file.
     workers : int, optional
@@ -72,6 +75,19 @@ def write(
     nwbflow.errors.NwbflowError
         What stopped it, with dataset, place and way out. An older file at `path` is then as it was.
     """
+    if is_store_path(path):
+        return write_store(
+            nwbfile,
+            path,
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            verify=verify,
+            progress=progress,
+            external=external,
+            overwrite=overwrite,
+        )
     check_target(path, overwrite=overwrite)
     with NWBHDF5IO(
         path,

@@ -161,6 +161,8 @@ class Hdf5Sink:
         Created, empty or not; its file open for writing.
     """
 
+    backend = "HDF5"
+
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset = dataset
         self._name = str(dataset.name)

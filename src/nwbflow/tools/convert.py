@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 import pynwb
 
-from nwbflow.errors import ErrorKind, SettingsError, SourceError, TargetError
+from nwbflow.errors import ErrorKind, SettingsError, SourceError, TargetError, UnsupportedError
 from nwbflow.model.layout import Shape
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.data import raw
-from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
+from nwbflow.nwb.fill import Options, check_verify, count_workers
 from nwbflow.nwb.layouts import Wishes
 from nwbflow.nwb.mapping import link_raw
 from nwbflow.nwb.session import EXPANDABLE, RulesLike
+from nwbflow.nwb.stores import check_out, is_store_path, passage_to
 from nwbflow.nwb.write import write
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.memory import Plan, parse_bytes
 from nwbflow.planning.profiles import Profile, get_profile
 from nwbflow.planning.rules import Rules
-from nwbflow.sinks.staging import check_target, partial_path
+from nwbflow.sinks.staging import partial_path
 from nwbflow.tools.metadata import Metadata, load_metadata
 from nwbflow.tools.recording import Draft, SeriesSettings, make_draft
 
@@ -132,7 +133,7 @@ def convert_raw(
     raw_path : str or pathlib.Path
         The recording: samples x channels in C order, nothing between or after them. It is only read.
     out : str or pathlib.Path
-        The NWB file.
+        The NWB file; a Zarr store if the name ends in ``.zarr``.
     dtype : str
         Type of the elements, byte order included, such as ``"int16"`` or ``">i2"``; integers and floats.
     series : SeriesSettings
@@ -159,7 +160,8 @@ def convert_raw(
     """
     check_verify(verify)
     _refuse_own_source(raw_path, out)
-    check_target(out, overwrite=overwrite)
+    check_out(out, overwrite=overwrite)
+    _refuse_in_place_store(out, in_place=in_place)
     draft = _load(raw_path, dtype, series, offset, metadata, in_place=in_place)
     if in_place:
         _refuse_storage(profile, rules)
@@ -210,7 +212,8 @@ def plan_raw(
         Whatever :func:`convert_raw` would refuse before it writes.
     """
     _refuse_own_source(raw_path, out)
-    target = check_target(out, overwrite=overwrite)
+    target = check_out(out, overwrite=overwrite)
+    _refuse_in_place_store(out, in_place=in_place)
     draft = _load(raw_path, dtype, series, offset, metadata, in_place=in_place)
     if in_place:
         _refuse_storage(profile, rules)
@@ -218,7 +221,7 @@ def plan_raw(
     options = Options(
         wishes=wishes, workers=count_workers(workers), memory=parse_bytes(memory), verify=check_verify("stored")
     )
-    passage = Passage(target, options, lambda _: None, target.parent)
+    passage = passage_to(out, target, options)
     if not in_place:
         manager = pynwb.get_manager()
         root = manager.build(draft.nwbfile, source=str(target), root=True)
@@ -239,6 +242,15 @@ def plan_raw(
         in_place=in_place,
         notes=(*draft.notes, *passage.notes),
     )
+
+
+def _refuse_in_place_store(out: str | Path, *, in_place: bool) -> None:
+    if in_place and is_store_path(out):
+        raise UnsupportedError(
+            f"{out}: in a Zarr store samples can't stay where they are; give the name of an HDF5 file, such as "
+            f"{Path(out).with_suffix('')}, or leave in_place away",
+            kind=ErrorKind.FOREIGN,
+        )
 
 
 def _refuse_storage(profile: str | Profile, rules: RulesLike) -> None:
