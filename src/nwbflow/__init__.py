@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from nwbflow import parallel
 from nwbflow.errors import (
     DurabilityError,
     ErrorKind,
+    ExecutorError,
     LinkError,
     LinkMismatchWarning,
     NwbflowError,
@@ -48,6 +50,7 @@ __all__ = [
     "DatasetReceipt",
     "DurabilityError",
     "ErrorKind",
+    "ExecutorError",
     "LinkError",
     "LinkMismatchWarning",
     "NumSampleCounter",
@@ -77,6 +80,7 @@ __all__ = [
     "link_raw",
     "live",
     "open",
+    "parallel",
     "raw",
     "recorders",
     "recover",

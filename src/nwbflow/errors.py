@@ -10,6 +10,7 @@ The tree is grouped by what a caller would do about it::
     ├── LinkError (OSError)               what is linked is missing, refused, or not what the link's owner says it is
     ├── StorageError (OSError)            the disk failed or filled while writing; the handle is not trusted again
     │   └── DurabilityError               a recording can't make safe what it was given; says how much is safe
+    ├── ExecutorError (RuntimeError)      the workers or their scheduler are gone, or can't do it: see to the cluster
     ├── VerifyError                       what is stored is not what was sent
     └── UnsupportedError (NotImplementedError)   right request, but not possible here: missing plugin, dtype
 
@@ -56,6 +57,8 @@ class ErrorKind(StrEnum):
     DROPPED = "dropped"
     ADDRESS = "address"
     INTERRUPTED = "interrupted"
+    PICKLE = "pickle"
+    WORKERS = "workers"
 
 
 class NwbflowError(Exception):
@@ -137,6 +140,10 @@ class DurabilityError(StorageError):
 
 def _rebuild_durability(message: str, kind: ErrorKind, durable: int) -> DurabilityError:
     return DurabilityError(message, kind=kind, durable=durable)
+
+
+class ExecutorError(NwbflowError, RuntimeError):
+    """Workers in other processes, or what schedules them, are gone or can't do what is asked."""
 
 
 class VerifyError(NwbflowError):

@@ -16,6 +16,7 @@ RUN = ("python", "bash")
 ALLOWED = {
     "README.md": ["installs packages", "sets up an environment of its own"],
     "CONTRIBUTING.md": ["sets up an environment of its own"],
+    "docs/how-to/dask.md": ["installs packages", "needs a Slurm cluster"],
     "docs/how-to/from-pynwb.md": ["needs mpi4py and an HDF5 built for MPI"],
     "docs/how-to/monitor.md": ["listens on the network"],
     "docs/how-to/record-streams.md": ["needs an LSL stream", "waits for clients"],

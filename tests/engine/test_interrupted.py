@@ -14,7 +14,8 @@ import support
 import nwbflow
 from nwbflow.encoding.pipeline import encoder_for
 from nwbflow.engine.job import Job
-from nwbflow.engine.run import Settings, fill
+from nwbflow.engine.run import fill
+from nwbflow.engine.settings import Settings
 from nwbflow.model.events import (
     ChunkStored,
 )

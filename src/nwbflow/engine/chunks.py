@@ -11,7 +11,7 @@ from nwbflow.encoding.checksum import crc32
 from nwbflow.engine.cast import exact
 from nwbflow.engine.job import Job, StoredChunk
 from nwbflow.model.data import Array
-from nwbflow.model.encoding import Encoded
+from nwbflow.model.encoding import Encoded, Encoder
 from nwbflow.model.layout import Layout, Shape
 
 
@@ -57,13 +57,28 @@ def encode(work: Work, *, keep_raw_crc: bool) -> Finished:
     SourceError
         If a value can't be stored without loss.
     """
-    started = time.perf_counter()
     job = work.job
     if job.encoder is None:
         raise TypeError(f"{job.name} has no encoder")
-    data = exact(work.data, job.layout.dtype, name=job.name, offset=work.offset)
+    return encode_chunk(
+        work.data, work.offset, name=job.name, layout=job.layout, encoder=job.encoder, keep_raw_crc=keep_raw_crc
+    )
+
+
+def encode_chunk(
+    elements: Array, offset: tuple[int, ...], *, name: str, layout: Layout, encoder: Encoder, keep_raw_crc: bool
+) -> Finished:
+    """Convert, pad, encode and sum the elements of the chunk at `offset`; the other parameters are the job's.
+
+    Raises
+    ------
+    SourceError
+        If a value can't be stored without loss.
+    """
+    started = time.perf_counter()
+    data = exact(elements, layout.dtype, name=name, offset=offset)
     raw = crc32(np.ascontiguousarray(data).reshape(-1).view(np.uint8)) if keep_raw_crc else None
-    encoded = job.encoder.encode(padded(data, job.layout))
+    encoded = encoder.encode(padded(data, layout))
     return Finished(encoded, StoredChunk(crc32(encoded.data), raw, data.shape), time.perf_counter() - started)
 
 

@@ -101,6 +101,7 @@ class Tally:
     largest_block: int = 0
     scattered: int = 0
     shape: Shape = ()
+    by: str = "nwbflow"
 
     def receipt(self) -> DatasetReceipt:
         """Return the final figures."""
@@ -112,7 +113,7 @@ class Tally:
         for offset in sorted(self.chunks):
             chunk = self.chunks[offset]
             total = crc32((chunk.crc or chunk.raw_crc or 0).to_bytes(4, "little"), total)
-        by = "nwbflow" if self.job.encoder is not None else self.job.sink.backend
+        by = self.by if self.job.encoder is not None else self.job.sink.backend
         if self.job.stored is not None:
             by = "its source"
         return DatasetReceipt(

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
 from functools import partial
 from queue import Empty, SimpleQueue
 
 import numpy as np
 
 from nwbflow.encoding.checksum import crc32
+from nwbflow.engine.afar import Executor, Kit, nothing
 from nwbflow.engine.assemble import Assembler
 from nwbflow.engine.cast import exact
 from nwbflow.engine.chunks import Finished, Work, encode
 from nwbflow.engine.intake import Arrived, Ended, Reader, located, read_source
 from nwbflow.engine.job import Job, StoredChunk, Tally
+from nwbflow.engine.settings import Settings
 from nwbflow.errors import StorageError
 from nwbflow.model.data import Array, Block, Scatter, Source, Stream
 from nwbflow.model.events import ChunkStored, DatasetFinished, DatasetStarted, Event
@@ -26,28 +28,6 @@ from nwbflow.model.layout import Shape
 
 READER_PATIENCE = 5.0
 """Seconds to wait, after a failure, for a blocked iterator to return."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How to run.
-
-    Parameters
-    ----------
-    workers : int
-        Encoding threads.
-    keep_raw_crc : bool
-        Whether to sum the elements too, for full verification.
-    checkpoint : callable
-        Called now and then so that what is stored survives the process.
-    checkpoint_seconds : float
-        Least time between two checkpoints; infinite for none.
-    """
-
-    workers: int
-    keep_raw_crc: bool
-    checkpoint: Callable[[], None]
-    checkpoint_seconds: float
 
 
 def fill(jobs: Sequence[Job], settings: Settings, emit: Callable[[Event], None]) -> list[Tally]:
@@ -82,7 +62,7 @@ def fill(jobs: Sequence[Job], settings: Settings, emit: Callable[[Event], None])
         run.stop(error)
         raise
     finally:
-        run.pool.shutdown(wait=True, cancel_futures=True)
+        run.close()
     return run.tallies
 
 
@@ -98,7 +78,7 @@ class _Run:
         self._inbox: SimpleQueue[Arrived | Ended | None] = SimpleQueue()
         self._readers = {job.name: Reader(job, self._inbox) for job in jobs if job.aside}
         self._alive = 0
-        self._in_turn: Iterator[None] = self._take_in_turn([job for job in jobs if not job.aside])
+        self._in_turn: Generator[None] = self._take_in_turn([job for job in jobs if not job.aside])
         self._checkpointed = time.monotonic()
 
     # --- the loop -----------------------------------------------------------------------
@@ -124,12 +104,20 @@ class _Run:
             else:
                 return
 
-    def _take_in_turn(self, jobs: Sequence[Job]) -> Iterator[None]:
+    def close(self) -> None:
+        """Let go of the pool, and of workers elsewhere."""
+        self._in_turn.close()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _take_in_turn(self, jobs: Sequence[Job]) -> Generator[None]:
         """Take in the jobs one after another, giving way after every block."""
         for job in jobs:
             self._begin(job)
             if job.stored is not None:
                 yield from self._take_stored(job)
+            elif isinstance(job.data, Source) and job.encoder is not None and self.settings.executor is not None:
+                kit = Kit(job.name, job.layout, job.encoder, self.settings.keep_raw_crc)
+                yield from self._take_afar(job, kit, job.data, self.settings.executor)
             elif isinstance(job.data, Source):
                 yield from self._take_source(job)
             else:
@@ -149,6 +137,24 @@ class _Run:
             raise
         except Exception as error:
             raise located(error, job.name, f"after {tally.delivered} elements") from error.__cause__
+
+    def _take_afar(self, job: Job, kit: Kit, source: Source, executor: Executor) -> Iterator[None]:
+        """Store what workers elsewhere encode; each chunk is stored here and nowhere else, so only once."""
+        tally = self._tally[job.name]
+        tally.by = executor.name
+        with closing(executor.run(kit, source)) as batches:
+            for batch in batches:
+                arrived = time.perf_counter()
+                for offset, finished in () if batch is None else batch.chunks:
+                    seconds = 0.0 if batch is None else batch.read_seconds / len(batch.chunks)
+                    started = time.perf_counter()
+                    work = Work(job, offset, nothing(), arrived, seconds)
+                    self._put(work, finished)
+                    size, spent = len(finished.encoded.data), time.perf_counter() - started
+                    self._stored(work, finished.chunk, size, finished.seconds, spent)
+                    tally.delivered += math.prod(finished.chunk.lengths)
+                del batch  # not kept while the next one is waited for
+                yield
 
     def _take_stored(self, job: Job) -> Iterator[None]:
         """Store chunks that need no encoding; those the source never had stay out here too."""
@@ -283,10 +289,13 @@ class _Run:
         work, future = self._pending[0]
         finished = future.result()
         started = time.perf_counter()
-        self._make_room(work, finished.chunk.lengths)
-        work.job.sink.put(work.offset, finished.encoded)
+        self._put(work, finished)
         self._pending.popleft()  # only now: an interrupt must not lose it
         self._stored(work, finished.chunk, len(finished.encoded.data), finished.seconds, time.perf_counter() - started)
+
+    def _put(self, work: Work, finished: Finished) -> None:
+        self._make_room(work, finished.chunk.lengths)
+        work.job.sink.put(work.offset, finished.encoded)
 
     def _store_plain(self, work: Work) -> None:
         job = work.job

@@ -15,8 +15,10 @@ import h5py
 from hdmf.build import BuildManager, GroupBuilder
 
 from nwbflow.encoding.plugin_names import may_change_values
+from nwbflow.engine.afar import Executor
 from nwbflow.engine.job import Tally
-from nwbflow.engine.run import Settings, fill
+from nwbflow.engine.run import fill
+from nwbflow.engine.settings import Settings
 from nwbflow.engine.verify import Verification, verify
 from nwbflow.errors import ErrorKind, PlanError, SettingsError
 from nwbflow.model.data import Source, Stream
@@ -47,12 +49,15 @@ class Options:
         Allowed for the large arrays on their way, in bytes.
     verify : {"no", "stored", "full"}
         What is read back and compared.
+    executor : Executor or None
+        Who computes and encodes instead of this process.
     """
 
     wishes: Wishes
     workers: int
     memory: int
     verify: Verification
+    executor: Executor | None = None
 
 
 def count_workers(workers: int | None) -> int:
@@ -82,6 +87,22 @@ def check_verify(level: str) -> Verification:
         if level == known:
             return known
     raise SettingsError(f"verify={level!r}: give 'stored', 'full' or 'no'", kind=ErrorKind.OPTION)
+
+
+def check_executor(executor: Executor | None) -> Executor | None:
+    """Return `executor` if it is one.
+
+    Raises
+    ------
+    SettingsError
+        If it is anything else, such as a Dask client itself.
+    """
+    if executor is None or all(hasattr(executor, name) for name in ("begin", "check", "run")):
+        return executor
+    raise SettingsError(
+        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) returns, or None",
+        kind=ErrorKind.OPTION,
+    )
 
 
 @dataclass(slots=True)
@@ -161,15 +182,28 @@ class Passage:
         )
         self._check_space(sum(s.layout.nbytes for s in storages if not s.layout.filters))
         self._check_rules(found, options)
+        workers = self._check_executor(storages, options)
         sizes = [_size(s) for s in storages]
         self.emit(
             RunStarted(
                 path=self.path,
                 datasets=tuple(s.candidate.name for s in storages),
                 raw_bytes=None if None in sizes else sum(size for size in sizes if size is not None),
-                workers=options.workers,
+                workers=workers,
             )
         )
+
+    def _check_executor(self, storages: Sequence[Storage], options: Options) -> int:
+        """Refuse what workers elsewhere can't be given; return how many there are, there or here."""
+        executor = options.executor
+        if executor is None or not storages:
+            return options.workers
+        executor.begin()
+        for storage in storages:
+            data = storage.candidate.data
+            if isinstance(data, Source):
+                executor.check(storage.candidate.name, data, storage.layout)
+        return executor.workers
 
     def _check_rules(self, found: Sequence[Candidate], options: Options) -> None:
         rules = options.wishes.rules
@@ -227,6 +261,7 @@ class Passage:
             checkpoint=checkpoint,
             # what can be read again is not worth a flush, during which HDF5 files are vulnerable
             checkpoint_seconds=CHECKPOINT_SECONDS if passing or self.folder is None else math.inf,
+            executor=self.options.executor,
         )
 
     def _flush(self, file: h5py.File, doing: str) -> None:

@@ -10,6 +10,7 @@ import pynwb
 from hdmf.backends.hdf5 import HDF5IO as HdmfHDF5IO
 from hdmf.build import BuildManager, TypeMap
 
+from nwbflow.engine.afar import Executor
 from nwbflow.nwb.flow import Flow
 from nwbflow.nwb.reading import Reading
 from nwbflow.nwb.session import FileOptions, RulesLike, Session
@@ -46,6 +47,8 @@ class NWBHDF5IO(Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
         What becomes of datasets and containers of other files that come without :func:`link` or :func:`copy`:
         refused, linked after a check, copied. Without it as in PyNWB (`link_data` decides), with a warning where a
         container says something else than what it is linked to.
+    executor : Executor, optional
+        Who computes and encodes arrays instead of threads of this process: :func:`nwbflow.parallel.dask`.
     links : {"allow", "contained", "deny"}
         Which other files reading may open, by links or for data that lie in them: any, as PyNWB does (but the working
         folder is not searched), those in the file's folder and below it, or none.
@@ -81,6 +84,7 @@ class NWBHDF5IO(Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
         verify: str = "stored",
         progress: Progress = False,
         external: ExternalPolicy = None,
+        executor: Executor | None = None,
         links: str = "allow",
         verify_links: bool = False,
         libver: str | tuple[str, str] | None = None,
@@ -98,6 +102,7 @@ class NWBHDF5IO(Flow, pynwb.NWBHDF5IO):  # type: ignore[misc]
             verify=verify,
             progress=progress,
             external=external,
+            executor=executor,
         )
         options = FileOptions(
             libver=libver,
@@ -132,7 +137,7 @@ class HDF5IO(Flow, HdmfHDF5IO):  # type: ignore[misc]
     ----------
     path, mode, manager, comm, file, driver, aws_region, herd_path
         As in HDMF.
-    profile, rules, workers, memory, verify, progress, external, links, verify_links
+    profile, rules, workers, memory, verify, progress, external, executor, links, verify_links
         As in :class:`NWBHDF5IO`.
     libver, locking, fs_strategy, fs_page_size, page_buf_size, rdcc_nbytes
         HDF5 file settings, as in :class:`h5py.File`.
@@ -161,6 +166,7 @@ class HDF5IO(Flow, HdmfHDF5IO):  # type: ignore[misc]
         verify: str = "stored",
         progress: Progress = False,
         external: ExternalPolicy = None,
+        executor: Executor | None = None,
         links: str = "allow",
         verify_links: bool = False,
         libver: str | tuple[str, str] | None = None,
@@ -178,6 +184,7 @@ class HDF5IO(Flow, HdmfHDF5IO):  # type: ignore[misc]
             verify=verify,
             progress=progress,
             external=external,
+            executor=executor,
         )
         options = FileOptions(
             libver=libver,

@@ -12,11 +12,12 @@ from typing import Any
 import h5py
 from hdmf.build import BuildManager, DatasetBuilder
 
+from nwbflow.engine.afar import Executor
 from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, StorageError
 from nwbflow.model.events import RunFailed, RunFinished
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.candidates import path_of, types_of
-from nwbflow.nwb.fill import Options, Passage, check_verify, count_workers
+from nwbflow.nwb.fill import Options, Passage, check_executor, check_verify, count_workers
 from nwbflow.nwb.layouts import Wishes
 from nwbflow.nwb.ties import ExternalPolicy, check_external
 from nwbflow.observe.hub import Hub, Progress, make_observers
@@ -66,7 +67,7 @@ class Session:
 
     Parameters
     ----------
-    profile, rules, workers, memory, verify, progress, external
+    profile, rules, workers, memory, verify, progress, external, executor
         As in :class:`nwbflow.NWBHDF5IO`.
 
     Raises
@@ -85,8 +86,10 @@ class Session:
         verify: str,
         progress: Progress,
         external: ExternalPolicy,
+        executor: Executor | None = None,
     ) -> None:
         self.external = check_external(external)
+        self._executor = check_executor(executor)
         self.receipt: Receipt | None = None
         self._profile = None if profile is None else get_profile(profile)
         self._rules = Rules.load(rules)
@@ -155,6 +158,7 @@ class Session:
             workers=self._workers,
             memory=self._memory,
             verify=self._verify,
+            executor=self._executor,
         )
 
     @contextlib.contextmanager

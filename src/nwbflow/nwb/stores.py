@@ -10,6 +10,7 @@ from typing import Any
 
 import pynwb
 
+from nwbflow.engine.afar import Executor
 from nwbflow.errors import ErrorKind, UnsupportedError
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
@@ -134,6 +135,7 @@ def write_store(
     verify: str,
     progress: Progress,
     external: ExternalPolicy,
+    executor: Executor | None,
     overwrite: bool,
 ) -> Receipt:
     """Write an NWB file as a Zarr store; the parameters are :func:`nwbflow.write`'s.
@@ -159,6 +161,7 @@ def write_store(
         verify=verify,
         progress=progress,
         external=external,
+        executor=executor,
     ) as io:
         io.put_in_place(drop_leftover=overwrite)
         io.write(nwbfile, exhaust_dci=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pynwb
 
+from nwbflow.engine.afar import Executor
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.io import NWBHDF5IO
@@ -28,6 +29,7 @@ def write(
     verify: str = "stored",
     progress: Progress = True,
     external: ExternalPolicy = "error",
+    executor: Executor | None = None,
     overwrite: bool = False,
 ) -> Receipt:
     """Write an NWB file: large arrays compressed in parallel, verified, and put in place in one step.
@@ -62,6 +64,9 @@ def write(
     external : {"error", "link", "copy"}
         What becomes of data of other files (open h5py datasets, containers read from another file) that come without
         :func:`link` or :func:`copy`. A link is checked against what the container says of it.
+    executor : Executor, optional
+        Who computes and encodes arrays instead of threads of this process: :func:`nwbflow.parallel.dask`. Streams
+        stay here.
     overwrite : bool
         Whether a file at `path`, or what an interrupted write left beside it, may be replaced.
 
@@ -86,6 +91,7 @@ def write(
             verify=verify,
             progress=progress,
             external=external,
+            executor=executor,
             overwrite=overwrite,
         )
     check_target(path, overwrite=overwrite)
@@ -100,6 +106,7 @@ def write(
         verify=verify,
         progress=progress,
         external=external,
+        executor=executor,
     ) as io:
         io.put_in_place_when_closed(drop_leftover=overwrite)
         io.write(nwbfile, exhaust_dci=False)

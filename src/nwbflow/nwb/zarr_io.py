@@ -13,6 +13,7 @@ import zarr
 from hdmf.build import BuildManager, GroupBuilder
 from hdmf_zarr.backend import ZarrIO as StockZarrIO
 
+from nwbflow.engine.afar import Executor
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import forget_earlier_write, notice_new_wrappers, refuse_read_from
 from nwbflow.nwb.session import CREATING, RulesLike
@@ -222,6 +223,8 @@ class NWBZarrIO(StoreFlow, hdmf_zarr.NWBZarrIO):  # type: ignore[misc]
     external : {"error", "copy"}, optional
         What becomes of open datasets of other files that come without :func:`nwbflow.copy`: refused or copied.
         Without it as in hdmf-zarr.
+    executor : Executor, optional
+        Who computes and encodes arrays instead of threads of this process: :func:`nwbflow.parallel.dask`.
 
     Raises
     ------
@@ -247,8 +250,9 @@ class NWBZarrIO(StoreFlow, hdmf_zarr.NWBZarrIO):  # type: ignore[misc]
         verify: str = "stored",
         progress: Progress = False,
         external: ExternalPolicy = None,
+        executor: Executor | None = None,
     ) -> None:
-        session = _session(profile, rules, workers, memory, verify, progress, external)
+        session = _session(profile, rules, workers, memory, verify, progress, external, executor)
         with self._opening(session, force=force_overwrite):
             super().__init__(
                 path=path,
@@ -273,7 +277,7 @@ class ZarrIO(StoreFlow, StockZarrIO):  # type: ignore[misc]
     ----------
     path, mode, manager, storage_options, force_overwrite
         As in hdmf-zarr.
-    profile, rules, workers, memory, verify, progress, external
+    profile, rules, workers, memory, verify, progress, external, executor
         As in :class:`NWBZarrIO`.
 
     Raises
@@ -297,8 +301,9 @@ class ZarrIO(StoreFlow, StockZarrIO):  # type: ignore[misc]
         verify: str = "stored",
         progress: Progress = False,
         external: ExternalPolicy = None,
+        executor: Executor | None = None,
     ) -> None:
-        session = _session(profile, rules, workers, memory, verify, progress, external)
+        session = _session(profile, rules, workers, memory, verify, progress, external, executor)
         with self._opening(session, force=force_overwrite):
             super().__init__(
                 path=path,
@@ -317,6 +322,7 @@ def _session(
     verify: str,
     progress: Progress,
     external: ExternalPolicy,
+    executor: Executor | None,
 ) -> StoreSession:
     check_store_policy(external)
     return StoreSession(
@@ -327,6 +333,7 @@ def _session(
         verify=verify,
         progress=progress,
         external=external,
+        executor=executor,
     )
 
 

@@ -123,3 +123,35 @@ def bands(shape: Shape, chunks: Shape, itemsize: int, max_bytes: int) -> Iterato
     band = band_shape(shape, chunks, itemsize, max_bytes)
     for offset in iter_offsets(shape, band):
         yield chunk_region(offset, band, shape)
+
+
+def block_shape(shape: Shape, chunks: Shape, itemsize: int, max_bytes: int, least: Shape | None = None) -> Shape:
+    """Return the shape of blocks of whole chunks for tasks: several chunks each, so that tasks are not too small.
+
+    Parameters
+    ----------
+    shape, chunks : tuple of int
+        Shape of the array and of its chunks.
+    itemsize : int
+        Size of one element, in bytes.
+    max_bytes : int
+        Size a block should not exceed, in bytes; one chunk, and `least`, may.
+    least : tuple of int, optional
+        What a block is to cover at least, such as the pieces in which the elements are computed.
+
+    Returns
+    -------
+    tuple of int
+        Multiples of the chunks, clipped to the array.
+    """
+    pieces = chunks if least is None else least
+    block = [
+        min(length, -(-max(1, piece) // chunk) * chunk)
+        for length, piece, chunk in zip(shape, pieces, chunks, strict=True)
+    ]
+    for axis in reversed(range(len(block))):
+        times = max_bytes // max(1, math.prod(block) * itemsize)
+        block[axis] = min(shape[axis], block[axis] * max(1, times))
+        if block[axis] < shape[axis]:
+            break
+    return tuple(block)

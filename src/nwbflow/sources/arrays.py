@@ -90,6 +90,11 @@ class SliceSource:
         self._package = type(array).__module__.partition(".")[0]
 
     @property
+    def array(self) -> Sliceable:
+        """What is sliced."""
+        return self._array
+
+    @property
     def shape(self) -> Shape:
         """Lengths of the axes, in elements."""
         return self._shape

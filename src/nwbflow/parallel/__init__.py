@@ -1,0 +1,58 @@
+"""Encoding in other processes than this one: who computes and encodes, while one process stores."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from nwbflow.engine.afar import Executor
+from nwbflow.errors import ErrorKind, SettingsError, UnsupportedError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Executor", "dask"]
+
+
+def dask(client: Client, *, patience: float = 60.0) -> Executor:
+    """Let the workers of a Dask cluster compute and encode: ``nwbflow.write(..., executor=nwbflow.parallel.dask(client))``.
+
+    Dask arrays are computed where they are encoded; raw files and memory maps are read by the workers that see the
+    same path; all other arrays are read here, and sent to the workers a block at a time. Encoded chunks come back to
+    this process, which stores them, each once, whatever workers have to do again. Streams are encoded here.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected to the scheduler. Workers and scheduler need the same nwbflow.
+    patience : float
+        Seconds to go on while there is no worker at all, or no answer of the scheduler.
+
+    Returns
+    -------
+    Executor
+        For ``executor=`` of :func:`nwbflow.write` and the drop-in classes; may be used again.
+
+    Raises
+    ------
+    nwbflow.errors.UnsupportedError
+        Kind ``PLUGIN``: ``distributed`` is not installed.
+    nwbflow.errors.SettingsError
+        If `client` is no client that can be waited for, or `patience` is not above 0.
+    """  # noqa: E501 - the call is one line
+    if importlib.util.find_spec("distributed") is None:
+        raise UnsupportedError(
+            'Dask clusters need distributed, which is not installed: pip install "nwbflow[dask]"', kind=ErrorKind.PLUGIN
+        )
+    from distributed import Client
+
+    from nwbflow.parallel.cluster import DaskExecutor
+
+    if not isinstance(client, Client) or client.asynchronous:
+        raise SettingsError(
+            f"nwbflow.parallel.dask({type(client).__name__}): give a distributed.Client, not an asynchronous one",
+            kind=ErrorKind.OPTION,
+        )
+    if not patience > 0:
+        raise SettingsError(f"patience={patience!r}: give seconds, more than 0", kind=ErrorKind.OPTION)
+    return DaskExecutor(client, patience)

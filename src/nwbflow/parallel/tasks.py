@@ -1,0 +1,89 @@
+"""What workers do; imported there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nwbflow.encoding.checksum import crc32
+from nwbflow.engine.afar import Batch, Kit, encode_block
+from nwbflow.errors import ErrorKind, SourceError
+from nwbflow.model.data import Region
+from nwbflow.sources.arrays import RawSource, show_region
+from nwbflow.sources.checks import refuse_masked
+
+_SAMPLE = 4096
+
+
+def version() -> tuple[str, str]:
+    """Return the versions of nwbflow and Python here."""
+    return importlib.metadata.version("nwbflow"), ".".join(map(str, sys.version_info[:2]))
+
+
+def encode_given(kit: Kit, region: Region, given: Any) -> Batch:
+    """Encode a block of elements that are here already.
+
+    Parameters
+    ----------
+    kit : Kit
+        How.
+    region : tuple of slice
+        What the block covers of the dataset.
+    given : array_like
+        Its elements.
+
+    Raises
+    ------
+    SourceError
+        If there are masked elements, values that can't be stored, or another number of them.
+    """
+    refuse_masked(given, show_region(region))
+    block = np.asarray(given)
+    wanted = tuple(s.stop - s.start for s in region)
+    if block.shape != wanted:
+        raise SourceError(
+            f"computing {show_region(region)} gave shape {block.shape}, expected {wanted}", kind=ErrorKind.SHAPE
+        )
+    return encode_block(kit, tuple(s.start for s in region), block)
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A raw file as it is seen from the client: its size, and a sum over its first and last bytes."""
+
+    source: RawSource
+    size: int
+    sample: int
+
+    @classmethod
+    def of(cls, source: RawSource) -> RawFile | None:
+        """Return what `source` reads; ``None`` if it can't be looked at."""
+        try:
+            return cls(source, *_look(source))
+        except OSError:
+            return None
+
+
+def encode_raw(kit: Kit, region: Region, file: RawFile) -> Batch | None:
+    """Read a block of a raw file and encode it; ``None`` where that file is not to be seen."""
+    try:
+        if _look(file.source) != (file.size, file.sample):
+            return None
+    except OSError:
+        return None
+    started = time.perf_counter()
+    block = file.source.read(region)
+    return encode_block(kit, tuple(s.start for s in region), block, time.perf_counter() - started)
+
+
+def _look(source: RawSource) -> tuple[int, int]:
+    with source.path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = os.pread(file.fileno(), _SAMPLE, 0)
+        return size, crc32(os.pread(file.fileno(), _SAMPLE, max(0, size - _SAMPLE)), crc32(head))
