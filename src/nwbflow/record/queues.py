@@ -57,17 +57,31 @@ class Place:
 
 @dataclass(slots=True)
 class Queue:
-    """One series' blocks that are not acknowledged."""
+    """One series' blocks that are not acknowledged.
+
+    A Ctrl-C may come between any two steps of those who append. So a block is taken in the one step that lets it wait,
+    and how many rows there are is not counted beside that, but seen from what waits.
+    """
 
     spec: LiveSeries
+    series: int
     room: threading.Condition
     settled: threading.Condition
     waiting: deque[Block]
     came: deque[tuple[int, float]]  # last row and time of each block that is not acknowledged
     calls: list[tuple[int, Callable[[], None]]]  # what to call when rows below are safe, or anything is for nought
     nbytes: int = 0
-    rows: int = 0
+    taken: int = 0  # rows that the journal's thread has
+    elsewhere: int = 0  # rows that wait in the lines of other queues
     acknowledged: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that were appended."""
+        for block in reversed(self.waiting):
+            if block.series == self.series:
+                return block.first + block.rows
+        return self.taken + self.elsewhere
 
     def make_calls(self, *, even_if_not_safe: bool = False) -> None:
         """Call those who wait for what is so now, each once."""
