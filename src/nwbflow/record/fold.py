@@ -57,6 +57,9 @@ class _Early:
 
 _WORTH_TELLING = 2**20
 
+_LOOK_SECONDS = 0.1
+"""How often datasets are looked at for rows to be shown early: with many of them that takes longer than a block."""
+
 
 def _encode(encoder: FilterEncoder, chunk: Array, layout: Layout) -> _Done:
     started = time.perf_counter()
@@ -94,6 +97,7 @@ class Fold:
     ) -> None:
         self._file = file
         self._early = early
+        self._look_again = 0.0
         self._budget = Budget()
         self._emit = emit
         self._fillings = [[Filling(d, file[d.name]) for d in series.datasets] for series in manifest.series]
@@ -140,7 +144,8 @@ class Fold:
         """
         while self._pending and self._pending[0].done.done():
             self._store()
-        if self._early:
+        if self._early and (now := time.monotonic()) >= self._look_again:
+            self._look_again = now + _LOOK_SECONDS
             for series in self._fillings:
                 for filling in reversed(series):  # time stamps before data
                     self._show_early(filling)
