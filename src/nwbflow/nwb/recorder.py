@@ -21,6 +21,7 @@ from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.fill import count_workers
 from nwbflow.nwb.laidout import LayoutIO
 from nwbflow.nwb.policies import WhenFull, named
+from nwbflow.nwb.rates import rate_notes
 from nwbflow.nwb.recorded import RecordedSeries
 from nwbflow.observe.hub import Progress, make_observers
 from nwbflow.observe.relay import Relay
@@ -325,9 +326,14 @@ class Recorder:
                 verify_seconds=built.verify_seconds,
                 publish_seconds=seconds,
                 verified="stored",
-                notes=(*self._notes, *built.notes, *self._events.notes),
+                notes=(*self._notes, *built.notes, *self._rate_notes(), *self._events.notes),
             )
         return self.receipt, lost
+
+    def _rate_notes(self) -> list[str]:
+        recording = self._recording
+        states = zip(recording.manifest.series, recording.states(), strict=True)
+        return rate_notes(self._rates, [(series.name, state.arrivals) for series, state in states])
 
     def _stop_watching(self) -> None:
         self._events.stop_beating()

@@ -151,7 +151,7 @@ class Intake:
             queue = self._queues[block.series]
             if queue is not line:
                 queue.elsewhere += block.rows
-            queue.came.append((queue.rows, now))
+            queue.note_arrival(now)
             queue.nbytes += size_of(block)
 
     def _check(self, queue: Queue) -> None:
@@ -198,6 +198,7 @@ class Intake:
                     limit=self._limit,
                     lag_seconds=now - queue.came[0][1] if queue.came else 0.0,
                     dropped=self._gaps.dropped(series),
+                    arrivals=queue.arrivals,
                 )
                 for series, queue in enumerate(self._queues)
             )
