@@ -16,6 +16,7 @@ from distributed import Client, Future, KilledWorker, wait
 from distributed.protocol.pickle import dumps
 
 from nwbflow.engine.afar import Batch, Kit
+from nwbflow.engine.intake import located
 from nwbflow.errors import ErrorKind, ExecutorError, NwbflowError, SourceError
 from nwbflow.model.data import Region, Source
 from nwbflow.model.layout import Layout, Shape
@@ -314,11 +315,12 @@ class _Run:
     def _place(self, region: Region) -> str:
         return f"{self.kit.name}: block {show_region(region)}"
 
-    def _placed(self, error: Exception, region: Region) -> Exception:
+    def _placed(self, error: Exception, region: Region) -> BaseException:
         if not isinstance(error, NwbflowError) and "serialize" in str(error).lower():
             return _unpicklable(self.kit.name, error)
-        error.add_note(f"in the block {show_region(region)} of {self.kit.name}, computed by Dask")
-        return error
+        placed = located(error, self.kit.name, "on a worker") if isinstance(error, NwbflowError) else error
+        placed.add_note(f"in the block {show_region(region)} of {self.kit.name}, computed by Dask")
+        return placed
 
 
 def lazy(source: Source) -> Any:
