@@ -73,6 +73,12 @@ def test_a_url_is_called_one(tmp_path, monkeypatch, path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_zip_file_is_not_made_an_hdf5_file(tmp_path):
+    with pytest.raises(UnsupportedError, match=r"write to s\.nwb\.zarr, and zip that"):
+        nwbflow.write(session(a=DATA), tmp_path / "s.nwb.zarr.zip", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_store_objects_are_sent_to_the_class_that_takes_them(tmp_path):
     for store in (MemoryStore(), LocalStore(tmp_path / "s.nwb.zarr")):
         with pytest.raises(UnsupportedError, match=r"nwbflow\.NWBZarrIO\(store"):

@@ -32,17 +32,22 @@ def is_store_path(path: object) -> bool:
 
 
 def refuse_no_path(path: object) -> None:
-    """Refuse a target that is no path in a file system.
+    """Refuse a target that is no path of a file or a folder.
 
     Raises
     ------
     nwbflow.errors.UnsupportedError
-        Kind ``OPTION``: a URL, or a store object.
+        Kind ``OPTION``: a URL, a zip file, or a store object.
     """
     # pathlib.Path makes one slash of two
     if isinstance(path, str | Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise UnsupportedError(
             f"{path} is a URL, and nwbflow writes to paths; write to a local disk and copy the result there",
+            kind=ErrorKind.OPTION,
+        )
+    if isinstance(path, str | Path) and Path(path).name.lower().endswith(f"{SUFFIX}.zip"):
+        raise UnsupportedError(
+            f"{path}: stores in zip files are not written; write to {Path(path).stem}, and zip that",
             kind=ErrorKind.OPTION,
         )
     if not isinstance(path, str | bytes | os.PathLike):
