@@ -31,6 +31,8 @@ def recover(path: str | Path, *, output: str | Path | None = None) -> Recovery:
     A journal that is damaged (a flipped bit, a bad sector) gives what is before the damage. It is kept then, under
     the name ``<name>.journal.damaged``, with the partial file in it, and does not stand in the way of a new recording.
 
+    Of a recording without a journal the file is made from the chunks of the partial file, in the same way.
+
     Parameters
     ----------
     path : str or pathlib.Path
