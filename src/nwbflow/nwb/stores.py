@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,33 @@ _LEAST = (0, 14)
 def is_store_path(path: object) -> bool:
     """Return whether a path is the name of a Zarr store: it ends in ``.zarr``."""
     return isinstance(path, str | Path) and Path(path).name.lower().endswith(SUFFIX)
+
+
+def refuse_no_path(path: object) -> None:
+    """Refuse a target that is no path of a file or a folder.
+
+    Raises
+    ------
+    nwbflow.errors.UnsupportedError
+        Kind ``OPTION``: a URL, a zip file, or a store object.
+    """
+    # pathlib.Path makes one slash of two
+    if isinstance(path, str | Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise UnsupportedError(
+            f"{path} is a URL, and nwbflow writes to paths; write to a local disk and copy the result there",
+            kind=ErrorKind.OPTION,
+        )
+    if isinstance(path, str | Path) and Path(path).name.lower().endswith(f"{SUFFIX}.zip"):
+        raise UnsupportedError(
+            f"{path}: stores in zip files are not written; write to {Path(path).stem}, and zip that",
+            kind=ErrorKind.OPTION,
+        )
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise UnsupportedError(
+            f"a {type(path).__name__} is no path; nwbflow.NWBZarrIO(store, 'w', profile='default') writes to Zarr's "
+            "store objects, in place",
+            kind=ErrorKind.OPTION,
+        )
 
 
 def missing_zarr() -> str | None:
@@ -81,6 +109,7 @@ def check_out(path: str | Path, *, overwrite: bool) -> Path:
     nwbflow.errors.TargetError, nwbflow.errors.UnsupportedError
         As for :func:`nwbflow.write`.
     """
+    refuse_no_path(path)
     if not is_store_path(path):
         return check_target(path, overwrite=overwrite)
     need_zarr()
@@ -163,7 +192,7 @@ def write_store(
         external=external,
         executor=executor,
     ) as io:
-        io.put_in_place(drop_leftover=overwrite)
+        io.put_in_place(overwrite=overwrite)
         io.write(nwbfile, exhaust_dci=False)
     receipt: Receipt | None = io.receipt
     if receipt is None:

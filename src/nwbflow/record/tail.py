@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from nwbflow.errors import ErrorKind, SettingsError, StorageError, TargetError
 from nwbflow.model.data import Array
 from nwbflow.record.finished import FinishedSeries
 from nwbflow.record.following import Following
-from nwbflow.sinks.staging import journal_path
+from nwbflow.sinks.occupied import journal_path
 
 _SHORTEST, _LONGEST = 0.001, 0.05
 """Pauses while nothing comes, in seconds."""
@@ -289,4 +290,10 @@ def _finished(target: Path, series: str) -> FinishedSeries | None:
         return None
     except OSError as error:
         raise TargetError(f"{target} can't be opened: {error}", kind=ErrorKind.PERMISSION) from error
+    if stat.S_ISDIR(os.fstat(file).st_mode):
+        os.close(file)
+        raise TargetError(
+            f"{target} is a folder (a Zarr store?); only recordings, and HDF5 files, can be watched",
+            kind=ErrorKind.FOLDER,
+        )
     return FinishedSeries(file, target, series)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from nwbflow.errors import ErrorKind, TargetError
 from nwbflow.sinks.hdf5 import translated
-from nwbflow.sinks.staging import check_length, free_name, journal_path, leftover_path, partial_path
+from nwbflow.sinks.occupied import is_locked, journal_path
+from nwbflow.sinks.staging import check_length, free_name, leftover_path, partial_path
 
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
@@ -24,8 +25,11 @@ _SYNCERS = 8
 
 
 def replaced_path(target: Path) -> Path:
-    """Return the name under which what was replaced lies while it is being removed."""
-    return target.with_name(target.name + ".replaced")
+    """Return the name under which what was replaced lies while it is being removed.
+
+    What has this name is removed without asking, so it is one that nobody gives to a folder.
+    """
+    return target.with_name(target.name + ".replaced-by-nwbflow")
 
 
 def is_store(path: Path) -> bool:
@@ -60,7 +64,7 @@ def check_store_target(path: str | Path, *, overwrite: bool, force: bool = False
     if not target.name:
         raise TargetError(f"{target} can't be a Zarr store; give a name in it", kind=ErrorKind.FOLDER)
     partial = partial_path(target)
-    check_length(target, leftover_path(target))
+    check_length(target, max(leftover_path(target), replaced_path(target), key=lambda path: len(path.name)))
     if not target.parent.is_dir():
         raise TargetError(f"{target.parent} does not exist; make the folder first", kind=ErrorKind.FOLDER)
     if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
@@ -80,9 +84,17 @@ def check_store_target(path: str | Path, *, overwrite: bool, force: bool = False
             f"{target} is write-protected; take the protection away (chmod u+w) to replace it",
             kind=ErrorKind.PERMISSION,
         )
-    if partial.exists() and _is_locked(partial):
-        raise TargetError(f"{partial} is being written by another program (or here)", kind=ErrorKind.LOCKED)
+    if partial.exists() and is_locked(partial):
+        raise being_written(partial)
     return target
+
+
+def being_written(partial: Path) -> TargetError:
+    """Return the error for a path that another write is under way to."""
+    return TargetError(
+        f"{partial} is being written by another program (or here); let that end first, or give another path",
+        kind=ErrorKind.LOCKED,
+    )
 
 
 def _check_what_is_there(target: Path, *, overwrite: bool, force: bool) -> None:
@@ -106,22 +118,12 @@ def _check_what_is_there(target: Path, *, overwrite: bool, force: bool) -> None:
             "overwrite=True",
             kind=ErrorKind.EXISTS,
         )
-
-
-def _is_locked(folder: Path) -> bool:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False  # absent, or not ours to read: creating and renaming will tell
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass  # a file system without locks
-    finally:
-        os.close(handle)
-    return False
+    if replaced_path(target).exists():
+        raise TargetError(
+            f"{replaced_path(target)} is the store that was {target.name} until a write was killed as it replaced it; "
+            "rename it back, or pass overwrite=True to replace it",
+            kind=ErrorKind.EXISTS,
+        )
 
 
 class StagedFolder:
@@ -131,17 +133,22 @@ class StagedFolder:
     ----------
     target : pathlib.Path
         From :func:`check_store_target`.
+    overwrite : bool
+        Whether what is at the target when this one is put in place may be replaced.
 
     Raises
     ------
     TargetError
-        Kind ``PERMISSION``: the folder can't be made.
+        Kind ``PERMISSION``: the folder can't be made. Kind ``LOCKED``: another write has begun meanwhile.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, overwrite: bool = True) -> None:
         self.target = target
+        self.overwrite = overwrite
         self.partial = partial_path(target)
         self.published = False
+        if self.partial.exists() and is_locked(self.partial):
+            raise being_written(self.partial)
         _sweep(target)
         self.leftover = free_name(leftover_path(target)) if self.partial.exists() else None
         try:
@@ -169,8 +176,10 @@ class StagedFolder:
         StorageError
             If syncing or renaming fails.
         TargetError
-            If another write has taken the partial folder meanwhile.
+            If another write has taken the partial folder meanwhile, or if, without `overwrite`, something has been
+            put at the target.
         """
+        self._refuse_newcomer()
         with translated(str(self.partial), "syncing to disk"):
             self._check_still_ours()
             sync_tree(self.partial)
@@ -178,6 +187,7 @@ class StagedFolder:
             self.partial.chmod(stat.S_IMODE(self.target.stat().st_mode))
         with translated(str(self.target), "putting the new store in place"):
             self._check_still_ours()
+            self._refuse_newcomer()
             old = self._exchange()
         self.published = True
         self.let_go()
@@ -202,6 +212,14 @@ class StagedFolder:
             old.rename(self.target)
             raise
         return old
+
+    def _refuse_newcomer(self) -> None:
+        if not self.overwrite and self.target.exists():
+            raise TargetError(
+                f"{self.target} was made by another program while this one wrote, so it is not replaced. The new "
+                f"store is whole in {self.partial}: rename it",
+                kind=ErrorKind.EXISTS,
+            )
 
     def _check_still_ours(self) -> None:
         try:
