@@ -296,6 +296,14 @@ def test_lsl_streams_that_cannot_be_recorded_are_refused(folder, nwbflow):
     assert not list(folder.glob("a.nwb*"))
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_looking_for_a_stream_can_be_ended(number, code, folder, start):
+    looking = start("a.nwb", "--lsl", "nobody", "--lsl-wait", "3600")
+    looking.until("looking for the LSL stream nobody")
+    assert looking.end(number)[0] == code
+    assert not list(folder.glob("a.nwb*"))
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [

@@ -9,8 +9,9 @@ import runs
 from test_bar import Terminal, play
 
 from nwbflow.model.events import DatasetVerified, RunFinished, RunStarted, StreamsObserved, StreamState
+from nwbflow.observe.dashboard.board import Board
 from nwbflow.observe.lines import StreamLines
-from nwbflow.observe.text import ASCII, UNICODE
+from nwbflow.observe.text import ASCII, UNICODE, clock
 
 pytestmark = pytest.mark.requirement("M2")
 
@@ -84,6 +85,19 @@ def test_what_matters_stays_where_it_is_narrow() -> None:
     probe, whole, _ = shown(observed(PROBE), width=60)
     assert " ".join(probe.split()[1:]) == "1:00 30.0 kHz queue 36% lag 1.0 s"
     assert "full in 43:24" in whole
+
+
+@pytest.mark.parametrize("journal_bytes", [1_400_000_000, 0])
+def test_terminal_and_page_say_the_same_of_when_the_disk_will_be_full(journal_bytes: int) -> None:
+    state = replace(observed(PROBE, LICK), journal_bytes=journal_bytes)
+    lines, board = StreamLines(state, 3), Board()
+    for event in [*list(runs.run())[:4], state]:
+        lines(event)
+        board.take(event)
+    page = board.to_json(history=False)["run"]["disk_seconds"]
+    assert f"full in {clock(page)}" in lines.lines(120, 12, UNICODE)[-2].plain
+    whole = 120e9 / 23.04e6
+    assert page == pytest.approx(whole / (runs.STORED / runs.CHUNK + bool(journal_bytes)), rel=1e-3)
 
 
 def test_of_many_streams_those_in_trouble_are_shown() -> None:

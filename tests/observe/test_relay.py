@@ -105,6 +105,16 @@ def test_what_is_made_now_and_then_comes_until_it_is_stopped() -> None:
     assert heard == [*made, runs.failed()]
 
 
+def test_observers_for_whom_it_is_always_time_for_the_next_beat_are_told_the_rest_too() -> None:
+    warned = threading.Event()
+    relay = Relay([lambda event: warned.set() if event == warning(7) else None])
+    relay.beat(lambda: warning(0), 0.0)
+    relay.emit(runs.chunk("/a", 0))
+    relay.emit(warning(7))
+    assert warned.wait(LONG)
+    assert relay.close(LONG)
+
+
 def test_what_can_not_be_made_ends_nothing_else() -> None:
     heard: list[Event] = []
     called = threading.Event()

@@ -1,7 +1,7 @@
 """Kill rigs at random times, and cut the power of the disk they record to; used by tests and, at length, by hand.
 
 ``python tests/record/power.py kills 500`` and ``python tests/record/power.py cuts 60`` (or ``cuts 60 xfs``) print how
-it went.
+it went; ``no-journal`` behind it records without one.
 """
 
 import contextlib
@@ -107,7 +107,7 @@ def problems_after(path: Path, layout: str, acknowledged: dict, reader: Reader) 
     return [*wrong, *(f"{name} is left" for name in left)], bool(recovery.datasets)
 
 
-def kills(count: int, folder: Path, reader: Reader, seed: int) -> tuple[list[str], int]:
+def kills(count: int, folder: Path, reader: Reader, seed: int, *, journal: bool = True) -> tuple[list[str], int]:
     """Kill so many rigs; return what went wrong, and how many were killed while there was something to recover."""
     chance = random.Random(seed)
     problems, recovered = [], 0
@@ -117,7 +117,7 @@ def kills(count: int, folder: Path, reader: Reader, seed: int) -> tuple[list[str
             path.parent.mkdir()
             layout, sync = chance.choice(list(rig.LAYOUTS)), chance.choice(["process", "full"])
             request = {"sync": sync, "blocks": 400, "rows": 40, "segment": 2**18, "together": bool(number % 2)}
-            process.start(path, layout, **request)
+            process.start(path, layout, journal=journal, **request)
             process.wait_for("recording" if number % 4 else "started")
             threading.Event().wait(chance.uniform(0, 0.5))
             process.send(signal.SIGKILL)
@@ -130,7 +130,14 @@ def kills(count: int, folder: Path, reader: Reader, seed: int) -> tuple[list[str
 
 
 def cuts(
-    count: int, folder: Path, reader: Reader, seed: int, kind: str = "ext4", sync: str = "full"
+    count: int,
+    folder: Path,
+    reader: Reader,
+    seed: int,
+    kind: str = "ext4",
+    sync: str = "full",
+    *,
+    journal: bool = True,
 ) -> tuple[list[str], int]:
     """Cut the power so often; return what went wrong, and how often there was something to recover."""
     chance = random.Random(seed)
@@ -146,7 +153,7 @@ def cuts(
                 acks = folder / f"acks{number}"
                 acks.touch()
                 request = {"acks": str(acks), "blocks": 400, "rows": 40, "segment": 2**18, "together": bool(number % 2)}
-                process.start(path, layout, sync=sync, **request)
+                process.start(path, layout, sync=sync, journal=journal, **request)
                 process.wait_for("recording" if number % 4 else "started")
                 threading.Event().wait(chance.uniform(0, 0.6))
                 acknowledged = told_in(acks)  # before: see told_in
@@ -169,7 +176,10 @@ def cuts(
 
 
 if __name__ == "__main__":
-    what, times = sys.argv[1], int(sys.argv[2])
+    given = [word for word in sys.argv[1:] if word != "no-journal"]
+    what, times, with_journal = given[0], int(given[1]), "no-journal" not in sys.argv
     with tempfile.TemporaryDirectory() as scratch, Reader() as stock:
-        found, had_something = {"kills": kills, "cuts": cuts}[what](times, Path(scratch), stock, 1, *sys.argv[3:])
+        found, had_something = {"kills": kills, "cuts": cuts}[what](
+            times, Path(scratch), stock, 1, *given[2:], journal=with_journal
+        )
     print(f"{times} {what}, {had_something} with something to recover, {len(found)} problems", *found, sep="\n")

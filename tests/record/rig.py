@@ -91,7 +91,8 @@ def record(request: dict[str, Any]) -> None:
     block), ``ends`` (whether the recording is closed), ``acks`` (a file that gets a line for each acknowledgement),
     ``log`` (log changes below the path's folder there), ``segment`` (bytes), ``fail_sync``, ``fail_paths``,
     ``together`` (append from one thread per series, as fast as it goes), ``spill`` (a folder), ``hop`` (each
-    segment goes into the other folder, as if each was full).
+    segment goes into the other folder, as if each was full), ``journal`` (whether there is one: without, rows are
+    waited for only as far as their chunk is full).
     """
     import nwbflow
     from nwbflow.record import journal
@@ -118,7 +119,10 @@ def record(request: dict[str, Any]) -> None:
         workers=2,
         overwrite=request.get("overwrite", False),
         spill=request.get("spill"),
+        journal=request.get("journal", True),
     )
+    if not request.get("journal", True):
+        request["whole"] = CHUNK_ROWS
     say("recording")
     acks = os.open(request["acks"], os.O_WRONLY | os.O_CREAT | os.O_APPEND) if "acks" in request else None
     acknowledged: dict[str, int] = {}
@@ -130,12 +134,19 @@ def record(request: dict[str, Any]) -> None:
         say("acknowledged", dict(acknowledged))
 
     def feed(name: str) -> None:
-        done = 0
+        done, tickets = 0, []
         for number in range(request["blocks"]):
             count = request.get("rows", 50) + 7 * (number % 3) if name != "slow" else 3
-            append(recorder, layout, name, done, count).wait()
+            tickets.append(append(recorder, layout, name, done, count))
             done += count
-            note(name, done)
+            wait_for(tickets, name, done)
+
+    def wait_for(tickets: list[Any], name: str, done: int) -> None:
+        end = done // request.get("whole", 1) * request.get("whole", 1)
+        whole = [ticket for ticket in tickets if ticket.first + ticket.count <= end]
+        if whole:
+            whole[-1].wait()
+            note(name, recorder.acknowledged(name) if "whole" in request else done)
 
     if request.get("together"):
         threads = [threading.Thread(target=feed, args=(name,)) for name in LAYOUTS[layout]]
@@ -144,7 +155,7 @@ def record(request: dict[str, Any]) -> None:
         for thread in threads:
             thread.join()
     else:
-        take_turns(recorder, layout, request, note)
+        take_turns(recorder, layout, request, wait_for)
     say("fed")
     if request.get("ends", True):
         recorder.close()
@@ -167,24 +178,23 @@ def hop(cls: Any) -> None:
     cls._make = full_at_times
 
 
-def take_turns(recorder: Any, layout: str, request: dict[str, Any], note: Any) -> None:
+def take_turns(recorder: Any, layout: str, request: dict[str, Any], wait_for: Any) -> None:
     """Append blocks of all series, and wait for them only at every second one."""
     done = dict.fromkeys(LAYOUTS[layout], 0)
+    tickets: dict[str, list[Any]] = {name: [] for name in done}
     for number in range(request["blocks"]):
         if number in (request.get("fail_sync"), request.get("fail_paths", (None,))[0]):
             shim: Any = ctypes.CDLL(None)
             shim.writelog_fail_sync(1 if number == request.get("fail_sync") else 0, 5)
             if "fail_paths" in request:
                 shim.writelog_fail_paths(request["fail_paths"][1].encode(), 5)
-        tickets = {}
         for name in done:
             count = request.get("rows", 50) + 7 * (number % 3) if name != "slow" else 3
-            tickets[name] = append(recorder, layout, name, done[name], count)
+            tickets[name].append(append(recorder, layout, name, done[name], count))
             done[name] += count
         if number % 2:
-            for name, ticket in tickets.items():
-                ticket.wait()
-                note(name, done[name])
+            for name in done:
+                wait_for(tickets[name], name, done[name])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 import power
 import pynwb
 import pytest
+from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO, TimeSeries
 from pynwb.epoch import TimeIntervals
 from support import session
@@ -313,6 +314,12 @@ def record_at_random(path, acks, chance):
         recorder.close()
 
 
+def table_with_times():
+    nwbfile = session()
+    nwbfile.add_acquisition(DynamicTable(name="x", description="d", columns=[column("timestamps")]))
+    return nwbfile
+
+
 def with_gaps_table():
     nwbfile = stamped("a")
     nwbfile.add_time_intervals(TimeIntervals(name="recording_gaps", description="mine"))
@@ -328,6 +335,10 @@ def with_gaps_table():
         (lambda: stamped("a"), "throw away", "when_full='throw away': give 'block' or 'drop'"),
         (lambda: stamped("a"), {"a": "spill"}, "when_full='spill'"),
         (lambda: stamped("a"), {"b": "drop"}, "'b' is no live series; there are /acquisition/a"),
+        (lambda: stamped("a"), {"a": "drop", "/acquisition/a": "block"}, "/acquisition/a is named twice"),
+        (lambda: stamped("a"), None, "when_full=None: give 'block' or 'drop', or a mapping"),
+        (lambda: stamped("a"), {1: "drop"}, "give 'block' or 'drop', or a mapping"),
+        (table_with_times, {"x": "drop"}, "/acquisition/x is a table"),
         (with_gaps_table, "drop", "recording_gaps is in this file already"),
     ],
 )

@@ -42,6 +42,7 @@ def always(monkeypatch):
     monkeypatch.setattr(preview, "SHOW_SECONDS", 0.0)
     monkeypatch.setattr(preview, "SLOW_SECONDS", 0.0)
     monkeypatch.setattr(preview, "_IDLE", 0)
+    monkeypatch.setattr(fold, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(fold, "_WORTH_TELLING", 0)
 
 

@@ -138,6 +138,51 @@ def test_a_broken_chunk_is_named_and_put_in_place_when_told(good, tmp_path):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["x.nwb", "x.nwb.damaged"]
 
 
+@pytest.mark.requirement("S5")
+def test_beside_a_broken_chunk_everything_is_as_it_was(good, tmp_path):
+    path = Path(shutil.copy(good, tmp_path / "x.nwb"))
+    with h5py.File(path, "r+") as file:
+        group = file.create_group("scratch/made", track_order=True)
+        for name in "cab":
+            group[name] = [1, 2]
+        sparse = group.create_dataset("sparse", (1000, 2), "f8", chunks=(100, 1))
+        sparse[200:300] = 1.5
+        filled = group.create_dataset("filled", (1000,), "i2", chunks=(100,), fillvalue=-1)
+        filled[900:] = 5
+        group.create_dataset("untouched", (2**40,), "f8")  # 8 TB that nobody wrote
+        sparse.attrs["lead"] = group["c"].ref
+        group["again"], group["soft"] = sparse, h5py.SoftLink("/nowhere")
+    flipped(path, 7)
+    found = nwbflow.recover(path)
+    assert [each.name for each in found.datasets if each.lost or each.damaged] == [DATA]
+    assert "/scratch/made/filled: rows 0 to 899 were never stored; they are the fill value, as before" in found.notes
+    with h5py.File(path) as old, h5py.File(found.path) as new:
+        before, after = old["scratch/made"], new["scratch/made"]
+        assert list(after) == list(before)
+        for name in ("sparse", "filled"):
+            np.testing.assert_array_equal(after[name][:], before[name][:])
+            assert after[name].id.get_num_chunks() == before[name].id.get_num_chunks()
+        assert (after["untouched"].shape, after["untouched"].id.get_storage_size()) == ((2**40,), 0)
+        assert new[after["sparse"].attrs["lead"]] == after["c"]
+        assert after["again"] == after["sparse"]
+        assert after.get("soft", getlink=True).path == "/nowhere"
+
+
+@pytest.mark.requirement("S5")
+def test_what_a_series_is_may_be_written_as_an_array_with_one_text(good, tmp_path):
+    path = Path(shutil.copy(good, tmp_path / "x.nwb"))
+    with h5py.File(path, "r+") as file:
+        file.attrs["nwb_version"] = np.array([b"2.0b"])
+        file["acquisition/ES"].attrs["neurodata_type"] = np.array([b"CompartmentSeries"])
+        file["acquisition/ES"].attrs["namespace"] = np.array([b"simulation_output"])
+    flipped(path, 7)
+    found = nwbflow.recover(path)
+    assert (found.repaired, found.placeholders) == ((), ())
+    with h5py.File(found.path) as file:
+        assert file.attrs["nwb_version"].tolist() == [b"2.0b"]
+        assert file["acquisition/ES"].attrs["neurodata_type"].tolist() == [b"CompartmentSeries"]
+
+
 @pytest.mark.requirement("S5", "T4")
 def test_the_command_leaves_a_whole_file_alone_and_says_so(good, capsys):
     from nwbflow.cli.app import main

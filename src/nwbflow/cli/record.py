@@ -110,9 +110,9 @@ def record(
         if not quiet:
             say(err(), (text, "dim"))
 
-    with watched(monitor) as page, Stopper() as stopper:
+    with watched(monitor) as page:
         observers = [live, *logs, *page]
-        receipt = record_streams(out_file, settings, metadata, progress=observers, stop=stopper.event, say=tell)
+        receipt = record_streams(out_file, settings, metadata, progress=observers, stop=Stopper(), say=tell)
     for text in receipt.notes:
         if not (isinstance(live, _Notes) and text in live.said):
             note(text)

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 from nwbflow.cli.codes import TERMINATED
 
@@ -14,22 +14,22 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopper:
-    """Sets an event at the first Ctrl-C or SIGTERM; the second raises, as it would anywhere else."""
+    """Gives an event that the first Ctrl-C or SIGTERM sets; the second raises, as it would anywhere else."""
 
     def __init__(self) -> None:
-        self.event = threading.Event()
+        self._event = threading.Event()
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> threading.Event:
         for number in _ENDING:
             self._before[number] = signal.signal(number, self._first)
-        return self
+        return self._event
 
     def _first(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         for each in _ENDING:
             signal.signal(each, _second)
-        self.event.set()
+        self._event.set()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -55,14 +55,7 @@ def dropping(when_full: WhenFull, series: Sequence[LiveSeries]) -> tuple[str, ..
     SettingsError
         For policies or names that there are not, or series that have no time stamps to mark a gap with.
     """
-    names = [spec.name for spec in series]
-    if isinstance(when_full, str):
-        policies = dict.fromkeys(names, when_full)
-    else:
-        try:
-            policies = {named(name, names): policy for name, policy in when_full.items()}
-        except KeyError as error:
-            raise SettingsError(f"when_full: {error.args[0]}", kind=ErrorKind.OPTION) from error
+    policies = _by_path(when_full, [spec.name for spec in series])
     wrong = sorted({str(policy) for policy in policies.values() if policy not in (_BLOCK, _DROP)})
     if wrong:
         raise SettingsError(
@@ -74,8 +67,27 @@ def dropping(when_full: WhenFull, series: Sequence[LiveSeries]) -> tuple[str, ..
     return tuple(spec.name for spec in chosen)
 
 
+def _by_path(when_full: object, names: Sequence[str]) -> dict[str, object]:
+    """Return the policy of each series that has one, by the series' path."""
+    if isinstance(when_full, str):
+        return dict.fromkeys(names, when_full)
+    if not isinstance(when_full, Mapping) or not all(isinstance(name, str) for name in when_full):
+        raise SettingsError(
+            f"when_full={when_full!r}: give 'block' or 'drop', or a mapping of series to these", kind=ErrorKind.OPTION
+        )
+    policies: dict[str, object] = {}
+    for name, policy in when_full.items():
+        try:
+            path = named(name, names)
+        except KeyError as error:
+            raise SettingsError(f"when_full: {error.args[0]}", kind=ErrorKind.OPTION) from error
+        if policies.setdefault(path, policy) != policy:
+            raise SettingsError(f"when_full: {path} is named twice, with different policies", kind=ErrorKind.OPTION)
+    return policies
+
+
 def _check_has_times(spec: LiveSeries) -> None:
-    if any(dataset.field == TIMES for dataset in spec.datasets):
+    if not spec.is_table and any(dataset.field == TIMES for dataset in spec.datasets):
         return
     if spec.is_table:
         what = "is a table, of which nothing is dropped: name only series, as in when_full={'probe': 'drop'}"

@@ -38,6 +38,9 @@ class Ticket:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the block is safe, as ``sync`` has it.
 
+        In a recorder with ``journal=False`` it is safe when the chunks its last row is in are full, or the recorder is
+        closed: more has to be appended, by another thread perhaps, for this to return.
+
         Parameters
         ----------
         timeout : float, optional

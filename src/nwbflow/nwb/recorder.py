@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.fill import count_workers
 from nwbflow.nwb.laidout import LayoutIO
 from nwbflow.nwb.policies import WhenFull, named
+from nwbflow.nwb.rates import rate_notes
 from nwbflow.nwb.recorded import RecordedSeries
 from nwbflow.observe.hub import Progress, make_observers
 from nwbflow.observe.relay import Relay
@@ -48,6 +49,22 @@ def _free_beside(path: Path) -> Path:
     return next(name for name in names if not name.exists() and not partial_path(name).exists())
 
 
+def _refuse_without_journal(spill: str | Path | None, when_full: WhenFull) -> None:
+    """Refuse what only a journal can do."""
+    if spill is not None:
+        raise SettingsError(
+            "spill= is where a journal goes on, and with journal=False there is none; give one of them",
+            kind=ErrorKind.OPTION,
+        )
+    policies = when_full.values() if isinstance(when_full, Mapping) else [when_full]
+    if "drop" in policies:
+        raise SettingsError(
+            "when_full='drop' needs the journal, which has the mark of a gap before the rows behind it; with "
+            "journal=False give when_full='block' and a queue= that is long enough, or leave journal=False out",
+            kind=ErrorKind.OPTION,
+        )
+
+
 _running: set[Recorder] = set()
 
 
@@ -68,7 +85,8 @@ class Recorder:
     The whole file is laid out first, beside its place. What is appended goes into a journal, from where it is
     compressed into that file meanwhile. Closing leaves an ordinary, verified NWB file, puts it in place in one step
     and removes the journal. Leaving a ``with`` block through an exception does the same: what was recorded is kept.
-    After a crash, ``nwbflow recover`` makes the file from the journal.
+    After a crash, ``nwbflow recover`` makes the file from the journal. With ``journal=False`` there is none, and the
+    rows are in the unfinished file alone.
 
     Parameters
     ----------
@@ -76,7 +94,7 @@ class Recorder:
         What to write. Data declared with :func:`nwbflow.live` are recorded, everything else is written at once.
     path : str or pathlib.Path
         Where the file is to be. Beside it there are ``<name>.partial`` and ``<name>.journal`` meanwhile, which take
-        as much disk as the finished file and the uncompressed data.
+        as much disk as the finished file and the uncompressed data (with ``journal=False``, as the finished file).
     sync : {"process", "full"}
         What rows survive once they are acknowledged: the end of this process, however it comes; or a loss of power
         as well, on a local disk that does what it is asked to.
@@ -98,6 +116,11 @@ class Recorder:
     spill : str or pathlib.Path, optional
         A folder on another disk, where the journal goes on when the disk of `path` is full, fails, or does not answer
         while the queue of a series fills up. It has to be there, and to be there when the file is made.
+    journal : bool
+        ``False`` where disk space is short: rows go straight into ``<name>.partial``, compressed. They are
+        acknowledged when the chunks they are in are full and stored, in all datasets of the series, or when the
+        recorder is closed; what is in the last chunks is lost in a crash. A full disk or an I/O error is the end of
+        the recording, though what was acknowledged stays. Neither `spill` nor dropping go with it.
 
     Raises
     ------
@@ -120,9 +143,12 @@ class Recorder:
         progress: Progress = False,
         overwrite: bool = False,
         spill: str | Path | None = None,
+        journal: bool = True,
     ) -> None:
         if sync not in ("process", "full"):
             raise SettingsError(f"sync={sync!r}: give 'process' or 'full'", kind=ErrorKind.OPTION)
+        if not journal:
+            _refuse_without_journal(spill, when_full)
         self.receipt: Receipt | None = None
         self._closing = threading.RLock()  # a signal handler that closes while its thread is closing must not hang
         self._is_closing = False
@@ -133,6 +159,7 @@ class Recorder:
         self._notes: list[str] = []
         self._path = check_target(path, overwrite=overwrite)
         self._spill = None if spill is None else check_spill(spill)
+        self._has_journal = journal
         folder = JournalFolder.make(self._path)
         partial = partial_path(self._path)
         self._events = Relay(observers)
@@ -208,6 +235,7 @@ class Recorder:
                 structure_crc32=file_crc32(folder.structure),
                 replaces=mark_of(self._path) if self._path.exists() else None,
                 spill=None if self._spill is None else self._spill / spilled,
+                has_journal=self._has_journal,
             )
             folder.begin(manifest)
         except BaseException:
@@ -301,7 +329,7 @@ class Recorder:
         except BaseException as error:
             if (partial := partial_path(self._path)).exists() or not self._path.exists():
                 error.add_note(
-                    f"The file could not be finished; everything acknowledged is in the journal beside it. When the "
+                    f"The file could not be finished; everything acknowledged is kept beside it. When the "
                     f"cause is mended, close the recorder again, or run: nwbflow recover {self._path}"
                 )
             if self._recording.has_let_go:
@@ -325,9 +353,14 @@ class Recorder:
                 verify_seconds=built.verify_seconds,
                 publish_seconds=seconds,
                 verified="stored",
-                notes=(*self._notes, *built.notes, *self._events.notes),
+                notes=(*self._notes, *built.notes, *self._rate_notes(), *self._events.notes),
             )
         return self.receipt, lost
+
+    def _rate_notes(self) -> list[str]:
+        recording = self._recording
+        states = zip(recording.manifest.series, recording.states(), strict=True)
+        return rate_notes(self._rates, [(series.name, state.arrivals) for series, state in states])
 
     def _stop_watching(self) -> None:
         self._events.stop_beating()

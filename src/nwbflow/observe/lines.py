@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from nwbflow.model.events import ChunkStored, DatasetFinished, DatasetVerified, Event, StreamsObserved, StreamState
+from nwbflow.observe.room import seconds_to_full
 from nwbflow.observe.text import Glyphs, clean, clock, fit, hertz, number, ratio_text, size
 
 _FULLER, _FULL = 0.5, 0.8  # parts of a queue from where on it is worth a colour
@@ -77,7 +78,7 @@ class StreamLines:
         """Return the line of the whole; what matters least is left out where it is narrow."""
         state = self.state
         rate = sum(s.rows_per_second * s.row_bytes for s in state.streams)
-        full = self._seconds_to_full(rate)
+        full = seconds_to_full(state, self._raw, self._stored)
         when = "" if full is None else ", full in more than 99 h" if full > _LONG else f", full in {clock(full)}"
         cells = {
             "name": clean(state.path.name),
@@ -93,13 +94,6 @@ class StreamLines:
                 return text
             del cells[least]
         return "  ".join(cells.values())
-
-    def _seconds_to_full(self, rate: float) -> float | None:
-        """Return how long the disk lasts: the journal takes what comes, the file what it becomes."""
-        if self.state.closing or not rate:
-            return None
-        shrunk = self._stored / self._raw if self._raw else 1.0
-        return self.state.disk_free / (rate * (1.0 + shrunk))
 
     def _doing(self) -> str:
         streams, noun = self.state.streams, "dataset" if self._datasets == 1 else "datasets"

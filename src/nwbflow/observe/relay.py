@@ -51,6 +51,7 @@ class Relay:
         self._settled = True
         self._beat: Callable[[], Event] | None = None
         self._pause = self._due = 0.0
+        self._has_beaten = False
         self._problems: list[str] = []
         self._thread: threading.Thread | None = None
         if observers:
@@ -162,7 +163,9 @@ class Relay:
             while not (self._kept or self._passing or self._closed or self._is_due()):
                 self._changed.wait(None if self._beat is None else max(0.0, self._due - time.monotonic()))
             self._busy = True
-            make = self._beat if self._is_due() else None
+            in_turn = not (self._has_beaten and (self._kept or self._passing))  # also where observers are slow
+            make = self._beat if in_turn and self._is_due() else None
+            self._has_beaten = make is not None
             if make is None:
                 return self._oldest()
             self._due = time.monotonic() + self._pause

@@ -70,12 +70,17 @@ def build(
     except BaseException as error:
         remove(path)  # all of it is in the journal, and its room may be needed
         if isinstance(error, StorageError) and error.kind is ErrorKind.NO_SPACE:
-            raise StorageError(
-                f"{error}. Everything is kept in {folder.path}: free some room, or make the file on another disk: "
-                f"nwbflow recover {folder.target} --output OTHER/DISK/{folder.target.name}",
-                kind=ErrorKind.NO_SPACE,
-            ) from error
+            raise no_room(error, str(folder.path), folder.target) from error
         raise
+
+
+def no_room(error: StorageError, kept: str, target: Path) -> StorageError:
+    """Return the error for a full disk, which says where everything is kept."""
+    return StorageError(
+        f"{error}. Everything is kept in {kept}: free some room, or make the file on another disk: "
+        f"nwbflow recover {target} --output OTHER/DISK/{target.name}",
+        kind=ErrorKind.NO_SPACE,
+    )
 
 
 def _build(

@@ -11,8 +11,9 @@ from nwbflow.errors import DurabilityError, ErrorKind, NwbflowError, StorageErro
 from nwbflow.model.events import Event
 from nwbflow.record.build import Built, build, finish, put_in_place
 from nwbflow.record.fold import Fold
-from nwbflow.record.folder import JournalFolder, kept_for_damage, mark_of, sweep
+from nwbflow.record.folder import JournalFolder, kept_for_damage, mark_of, remove, sweep
 from nwbflow.record.manifest import Manifest
+from nwbflow.record.rebuild import REBUILDING, rebuild
 
 
 class Ending:
@@ -40,6 +41,7 @@ class Ending:
         self._partial = partial
         self._workers = workers
         self._emit = emit
+        self._made_at = partial
         self._built: Built | None = None
         self._is_placed = False
 
@@ -75,7 +77,7 @@ class Ending:
         built, started = self._built, time.perf_counter()
         if not self._is_there():
             self._refuse_other_file()
-            put_in_place(self._partial, self._folder.target, self._folder, damaged=built.damaged)
+            put_in_place(self._made_at, self._folder.target, self._folder, damaged=built.damaged)
             self._is_placed = True
         return self._put_away(built), time.perf_counter() - started
 
@@ -117,7 +119,12 @@ class Ending:
             try:
                 return finish(fold, self._partial)
             except NwbflowError as error:
-                warn(f"the partial file was not right ({error}); the file was made from the journal again")
+                source = "the journal" if self._manifest.has_journal else "its chunks"
+                warn(f"the partial file was not right ({error}); the file was made from {source} again")
+        if not self._manifest.has_journal:
+            target = self._folder.target
+            self._made_at = target.with_name(target.name + REBUILDING)
+            return rebuild(self._folder, self._manifest, self._partial, self._made_at)
         return build(self._folder, self._manifest, self._partial, workers=self._workers, emit=self._emit)
 
     def _check_complete(self, built: Built, acknowledged: Sequence[int]) -> None:
@@ -125,7 +132,7 @@ class Ending:
         for series, rows, durable in zip(self._manifest.series, built.rows, acknowledged, strict=True):
             if rows < durable:
                 raise DurabilityError(
-                    f"{series.name}: of {durable} acknowledged rows the journal gives back {rows}. "
+                    f"{series.name}: of {durable} acknowledged rows the disk gives back {rows}. "
                     f"{self._folder.path} is kept; please keep it too, and look after that disk",
                     kind=ErrorKind.MISMATCH,
                     durable=rows,
@@ -148,6 +155,8 @@ class Ending:
             sweep(self._folder.target)  # an earlier attempt got as far as that
             return built
         if not built.damaged:
+            if self._made_at != self._partial:
+                remove(self._partial)
             self._folder.retire()
             return built
         kept = self._folder.keep()

@@ -21,6 +21,7 @@ from nwbflow.model.events import ChunkStored, DatasetFinished, DatasetStarted, D
 from nwbflow.model.layout import Layout
 from nwbflow.model.receipt import DatasetReceipt
 from nwbflow.record.filling import Filling
+from nwbflow.record.ledger import StoredChunk
 from nwbflow.record.manifest import Manifest
 from nwbflow.record.preview import Budget, Preview, Showing, beside, preview
 from nwbflow.record.reading import Received
@@ -57,6 +58,9 @@ class _Early:
 
 _WORTH_TELLING = 2**20
 
+_LOOK_SECONDS = 0.1
+"""How often datasets are looked at for rows to be shown early: with many of them that takes longer than a block."""
+
 
 def _encode(encoder: FilterEncoder, chunk: Array, layout: Layout) -> _Done:
     started = time.perf_counter()
@@ -81,6 +85,8 @@ class Fold:
         Takes events.
     early : bool
         Whether rows of slow streams are shown before their chunk is complete; only in SWMR mode.
+    places : bool
+        Whether to remember where complete chunks were stored; :meth:`taken_out` gives them. Not with `early`.
     """
 
     def __init__(
@@ -91,12 +97,16 @@ class Fold:
         workers: int,
         emit: Callable[[Event], None],
         early: bool = False,
+        places: bool = False,
     ) -> None:
         self._file = file
         self._early = early
+        self._places: list[StoredChunk] | None = [] if places else None
+        self._look_again = 0.0
         self._budget = Budget()
         self._emit = emit
         self._fillings = [[Filling(d, file[d.name]) for d in series.datasets] for series in manifest.series]
+        self._numbers = {id(filling): number for number, filling in enumerate(self._all)}
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="nwbflow-encode")
         self._pending: deque[_Whole | _Early] = deque()
         self._most = workers + 2
@@ -140,7 +150,8 @@ class Fold:
         """
         while self._pending and self._pending[0].done.done():
             self._store()
-        if self._early:
+        if self._early and (now := time.monotonic()) >= self._look_again:
+            self._look_again = now + _LOOK_SECONDS
             for series in self._fillings:
                 for filling in reversed(series):  # time stamps before data
                     self._show_early(filling)
@@ -223,6 +234,8 @@ class Fold:
             filling.showing = Showing()
             with translated(filling.spec.name, "flushing"):
                 filling.dataset.flush()  # whole chunks, for those who watch
+        if self._places is not None:
+            self._places.append(self._place(filling, offset, ends[0], done))
         filling.crcs.append(done.crc)
         filling.stored_bytes += len(done.encoded.data)
         filling.encode_seconds += done.seconds
@@ -242,6 +255,46 @@ class Fold:
             )
         )
 
+    def _place(self, filling: Filling, offset: tuple[int, ...], rows: int, done: _Done) -> StoredChunk:
+        address, size = filling.sink.place(offset)
+        return StoredChunk(
+            dataset=self._numbers[id(filling)],
+            rows=rows,
+            address=address,
+            size=size,
+            filter_mask=done.encoded.filter_mask,
+            crc32=done.crc,
+        )
+
+    def taken_out(self) -> list[StoredChunk]:
+        """Return where the chunks are that were stored since this was last asked."""
+        places, self._places = self._places or [], [] if self._places is not None else None
+        return places
+
+    def drain(self) -> None:
+        """Wait for what is being encoded, and store it.
+
+        Raises
+        ------
+        StorageError
+            As :meth:`take`.
+        """
+        while self._pending:
+            self._store()
+
+    def complete(self) -> None:
+        """Store all that is left, also the chunks that are not full; nothing can be taken in after that.
+
+        Raises
+        ------
+        StorageError
+            As :meth:`take`.
+        """
+        for filling in self._all:
+            for offset, chunk in filling.rest():
+                self._submit(filling, offset, chunk)
+        self.drain()
+
     def finish(self) -> list[DatasetReceipt]:
         """Store what is left, and close the file.
 
@@ -251,11 +304,7 @@ class Fold:
             If the file can't be written; it has been abandoned then.
         """
         try:
-            for filling in self._all:
-                for offset, chunk in filling.rest():
-                    self._submit(filling, offset, chunk)
-            while self._pending:
-                self._store()
+            self.complete()
             with translated(self._file.filename, "closing the file"):
                 self._file.flush()
                 self._file.close()

@@ -23,6 +23,9 @@ ANNOUNCED = "announced.json"
 has it open, and can read it when the folder is gone."""
 
 SEGMENTS = "*.segment"
+CHUNKS = "chunks.ledger"
+"""Where the chunks are in the partial file, if there is no journal."""
+
 LAYOUT = ".structure.nwb"
 """What the file is called, behind its name, while it is laid out."""
 
@@ -137,6 +140,11 @@ class JournalFolder:
         """The file with everything but the recorded rows."""
         return self.path / STRUCTURE
 
+    @property
+    def ledger(self) -> Path:
+        """The file that says where chunks are, of a recording without a journal."""
+        return self.path / CHUNKS
+
     def begin(self, manifest: Manifest) -> None:
         """Make the folder it may spill to, and write the manifest: from here on data can be accepted.
 
@@ -152,6 +160,8 @@ class JournalFolder:
                 sync_folder(manifest.spill.parent)
         with translated(str(self.path), "writing the manifest"):
             (self.path / ANNOUNCED).touch()
+            if not manifest.has_journal:
+                self.ledger.touch()
             sync_folder(self.path)
             self._save(MANIFEST, manifest.to_json())
             sync_folder(self.path.parent)

@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from nwbflow.errors import ErrorKind, StorageError
+from nwbflow.errors import ErrorKind, SettingsError, StorageError
 from nwbflow.record.finished import FinishedSeries, choose
 from nwbflow.record.folder import ANNOUNCED, mark_of
 from nwbflow.record.frames import FrameHead
@@ -66,7 +66,7 @@ class Following:
         Raises
         ------
         SettingsError
-            If there is no such series.
+            If there is no such series, or the recording has no journal to follow.
         StorageError
             If its manifest can't be read.
         """
@@ -80,6 +80,8 @@ class Following:
             manifest = _manifest(folder, path)
             if manifest is None:
                 return None
+            if not manifest.has_journal:
+                raise _no_journal(target)
             try:
                 following = cls(target, folder, manifest, series)
             except StorageError:
@@ -197,6 +199,16 @@ class Following:
             if handle is not None and handle >= 0:
                 os.close(handle)
         self._folder, self._announced = -1, None
+
+
+def _no_journal(target: Path) -> SettingsError:
+    partial = partial_path(target)
+    return SettingsError(
+        f"{target} is recorded without a journal (journal=False), and the journal is what is followed. Watch the "
+        f"partial file: h5py.File({str(partial)!r}, 'r', libver='latest', swmr=True), with refresh() of its datasets, "
+        "which have different lengths for moments; or record with the journal",
+        kind=ErrorKind.OPTION,
+    )
 
 
 def _manifest(folder: int, path: Path) -> Manifest | None:

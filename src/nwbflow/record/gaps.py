@@ -21,12 +21,16 @@ TIMES = "timestamps"
 """Dataset that says when the rows of a series were."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Gap:
+    """The newest gap of a series, which is open until there is a row behind it, and what was dropped in all."""
+
     before: int
     start: float
     stop: float
     rows: int
+    all_rows: int
+    all_gaps: int
 
 
 class Gaps:
@@ -50,9 +54,7 @@ class Gaps:
         names = [spec.name for spec in series]
         self.table = names.index(GAPS) if dropping else None
         self._numbers = {names.index(name): number for number, name in enumerate(dropping)}
-        self._open: dict[int, _Gap] = {}
-        self._dropped = [0] * len(series)
-        self._counts = [0] * len(series)
+        self._newest: dict[int, _Gap] = {}
 
     def drops(self, series: int) -> bool:
         """Whether blocks of a series are dropped when its queue is full."""
@@ -60,25 +62,28 @@ class Gaps:
 
     def dropped(self, series: int) -> int:
         """Return how many rows of a series were dropped."""
-        return self._dropped[series]
+        gap = self._newest.get(series)
+        return 0 if gap is None else gap.all_rows
 
     def drop(self, series: int, before: int, rows: int, parts: Sequence[Array]) -> None:
         """Count a block as dropped: `rows` rows, which would have come before row `before`."""
         spec = self._series[series]
         at = next(i for i, dataset in enumerate(spec.datasets) if dataset.field == TIMES)
         times = parts[at].view(spec.datasets[at].layout.dtype)
-        gap = self._open.get(series)
-        if gap is None:
-            gap = self._open[series] = _Gap(before, float(times[0]), 0.0, 0)
-            self._counts[series] += 1
-        gap.stop = float(times[-1])
-        gap.rows += rows
-        self._dropped[series] += rows
+        start, stop = float(times[0]), float(times[-1])
+        last = self._newest.get(series)
+        if last is None:
+            gap = _Gap(before, start, stop, rows, rows, 1)
+        elif last.before == before:
+            gap = _Gap(before, last.start, stop, last.rows + rows, last.all_rows + rows, last.all_gaps)
+        else:
+            gap = _Gap(before, start, stop, rows, last.all_rows + rows, last.all_gaps + 1)
+        self._newest[series] = gap  # in one step, before or after which a Ctrl-C may come
 
-    def end(self, series: int) -> tuple[Array, ...] | None:
-        """End the gap of a series, if it has one now; return a row of the table, without its number."""
-        gap = self._open.pop(series, None)
-        if gap is None or self.table is None:
+    def row(self, series: int, before: int) -> tuple[Array, ...] | None:
+        """Return the row of the table, without its number, of the gap before row `before` of a series, if one is."""
+        gap = self._newest.get(series)
+        if gap is None or gap.before != before or self.table is None:
             return None
         values = {
             ID: 0,
@@ -94,8 +99,7 @@ class Gaps:
     def notes(self) -> list[str]:
         """Return what the receipt has to say."""
         return [
-            f"{self._series[series].name}: {self._dropped[series]} rows were dropped since its queue was full, in "
-            f"{count} {'gap' if count == 1 else 'gaps'}; {GAPS} in the file tells where"
-            for series, count in enumerate(self._counts)
-            if count
+            f"{self._series[series].name}: {gap.all_rows} rows were dropped since its queue was full, in "
+            f"{gap.all_gaps} {'gap' if gap.all_gaps == 1 else 'gaps'}; {GAPS} in the file tells where"
+            for series, gap in sorted(self._newest.items())
         ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, SourceError
@@ -37,13 +36,12 @@ class Intake:
     def __init__(self, series: Sequence[LiveSeries], limit: int, dropping: Collection[str] = ()) -> None:
         self._limit = limit
         self._gaps = Gaps(series, dropping)
-        self._marked = 0
-        self._lock = threading.RLock()  # reentrant only so that it can tell who has it; see _holding
+        self._lock = threading.RLock()  # reentrant only so that it can tell who has it; see check_reentry
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
         self._queues = [
-            Queue(spec, threading.Condition(self._lock), threading.Condition(self._lock), deque(), deque(), [])
-            for spec in series
+            Queue(spec, at, threading.Condition(self._lock), threading.Condition(self._lock), deque(), deque(), [])
+            for at, spec in enumerate(series)
         ]
         self._next = 0
         self._frames = 0
@@ -51,12 +49,6 @@ class Intake:
         self._failure: tuple[str, ErrorKind] | None = None
         self._trouble: str | None = None
         self._hinders = False
-
-    @contextmanager
-    def _holding(self) -> Iterator[None]:
-        self.check_reentry()
-        with self._lock:
-            yield
 
     def check_reentry(self) -> None:
         """Refuse what a signal handler wants in the middle of a change that its own thread has begun.
@@ -94,7 +86,8 @@ class Intake:
         block = Block(series, 0, rows, parts)
         self._check_size(queue, size_of(block))
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             while (place := self._placed(queue, block)) is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
@@ -113,7 +106,8 @@ class Intake:
         queue = self._queues[series]
         block = Block(series, 0, rows, parts)
         self._check_size(queue, size_of(block))
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             place = self._placed(queue, block)
             if place is None:
                 queue.calls.append((0, call))
@@ -126,9 +120,8 @@ class Intake:
         if not rows:
             return Place(first, 0)
         if queue.nbytes + size_of(block) <= self._limit:
-            self._mark_gap(series)
             count_rows(block.parts, queue.spec, first)
-            self._enqueue(queue, queue, replace(block, first=first))
+            self._enqueue(queue, (*self._gap(series, first), replace(block, first=first)))
             return Place(first, rows)
         self._hinders = True
         if not self._gaps.drops(series):
@@ -144,20 +137,22 @@ class Intake:
                 kind=ErrorKind.BOUNDS,
             )
 
-    def _mark_gap(self, series: int) -> None:
-        """Queue the row that tells of a gap, if there is one now, where the block behind the gap will be."""
-        row = self._gaps.end(series)
-        if row is not None and self._gaps.table is not None:
-            table = self._queues[self._gaps.table]
-            self._enqueue(self._queues[series], table, Block(self._gaps.table, 0, 1, row))
+    def _gap(self, series: int, before: int) -> tuple[Block, ...]:
+        """Return the row that tells of a gap, if there is one now, for the line in which the block behind it waits."""
+        row = self._gaps.row(series, before)
+        return () if row is None or self._gaps.table is None else (Block(self._gaps.table, 0, 1, row),)
 
-    def _enqueue(self, line: Queue, queue: Queue, block: Block) -> None:
-        """Let a block of one queue wait, in its own line or in that of another."""
-        line.waiting.append(block)
-        queue.rows += block.rows
-        queue.came.append((queue.rows, time.monotonic()))
-        queue.nbytes += size_of(block)
+    def _enqueue(self, line: Queue, blocks: Sequence[Block]) -> None:
+        """Let blocks wait; where a Ctrl-C comes behind that step they are taken, though nobody is told."""
         self._work.notify()
+        line.waiting.extend(blocks)
+        now = time.monotonic()
+        for block in blocks:
+            queue = self._queues[block.series]
+            if queue is not line:
+                queue.elsewhere += block.rows
+            queue.note_arrival(now)
+            queue.nbytes += size_of(block)
 
     def _check(self, queue: Queue) -> None:
         if self._failure is not None:
@@ -192,7 +187,8 @@ class Intake:
 
     def states(self) -> tuple[QueueState, ...]:
         """Return how every series stands, in the order of the manifest."""
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             now = time.monotonic()
             return tuple(
                 QueueState(
@@ -202,6 +198,7 @@ class Intake:
                     limit=self._limit,
                     lag_seconds=now - queue.came[0][1] if queue.came else 0.0,
                     dropped=self._gaps.dropped(series),
+                    arrivals=queue.arrivals,
                 )
                 for series, queue in enumerate(self._queues)
             )
@@ -221,7 +218,8 @@ class Intake:
         """
         queue = self._queues[series]
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             while queue.acknowledged < end:
                 if self._failure is not None:
                     raise self._lost(queue)
@@ -234,7 +232,8 @@ class Intake:
     def tell(self, series: int, end: int, call: Callable[[], None]) -> bool:
         """Call something once all rows below `end` are safe, or never will be; ``False`` if that is so already."""
         queue = self._queues[series]
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             if queue.acknowledged >= end or self._failure is not None:
                 return False
             queue.calls.append((end, call))
@@ -244,7 +243,8 @@ class Intake:
 
     def take(self) -> list[Block]:
         """Wait for blocks and return some, one of each series in turn; nothing when closed and empty."""
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             while self._failure is not None or not any(queue.waiting for queue in self._queues):
                 if self._closed or self._failure is not None:
                     return []
@@ -260,12 +260,14 @@ class Intake:
             return taken
 
     def _numbered(self, block: Block) -> Block:
-        """Give a row that tells of a gap its number: these wait in the lines of several series, and count as taken."""
-        if block.series != self._gaps.table:
-            return block
-        first, self._marked = self._marked, self._marked + 1
-        count_rows(block.parts, self._queues[block.series].spec, first)
-        return replace(block, first=first)
+        """Count a block as taken; give a row that tells of a gap its number, since these wait in several lines."""
+        queue = self._queues[block.series]
+        if block.series == self._gaps.table:
+            queue.elsewhere = max(0, queue.elsewhere - 1)
+            count_rows(block.parts, queue.spec, queue.taken)
+            block = replace(block, first=queue.taken)
+        queue.taken = block.first + block.rows
+        return block
 
     def _queue_in_turn(self) -> Queue | None:
         for _ in self._queues:
@@ -277,7 +279,8 @@ class Intake:
 
     def settle(self, blocks: Sequence[Block]) -> None:
         """Acknowledge blocks: they are in the journal. Not after a failure: that it is the end has been said."""
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             if self._failure is not None:
                 return
             self._trouble = None
@@ -285,7 +288,7 @@ class Intake:
             for block in blocks:
                 queue = self._queues[block.series]
                 queue.acknowledged = block.first + block.rows
-                queue.nbytes -= size_of(block)
+                queue.nbytes = max(0, queue.nbytes - size_of(block))
                 while queue.came and queue.came[0][0] <= queue.acknowledged:
                     queue.came.popleft()
             self._frames += len(blocks)
@@ -295,6 +298,35 @@ class Intake:
                 self._queues[series].make_calls()
             self._progress.notify_all()
 
+    def free(self, blocks: Sequence[Block]) -> None:
+        """Give room to those who wait: these blocks do not wait any more, though they are not safe yet."""
+        self.check_reentry()
+        with self._lock:
+            for block in blocks:
+                queue = self._queues[block.series]
+                queue.nbytes = max(0, queue.nbytes - size_of(block))
+            for series in {block.series for block in blocks}:
+                self._queues[series].room.notify_all()
+                self._queues[series].make_calls()
+
+    def reach(self, rows: Sequence[int]) -> None:
+        """Acknowledge so many rows of each series. Not after a failure, as with :meth:`settle`."""
+        self.check_reentry()
+        with self._lock:
+            if self._failure is not None:
+                return
+            for queue, count in zip(self._queues, rows, strict=True):
+                queue.acknowledged = count
+                while queue.came and queue.came[0][0] <= count:
+                    queue.came.popleft()
+                queue.settled.notify_all()
+                queue.make_calls()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are blocks to take."""
+        return any(queue.waiting for queue in self._queues)
+
     @property
     def is_short(self) -> bool:
         """Whether somebody has waited for room since something was settled, or soon will, or waits for the end."""
@@ -302,7 +334,8 @@ class Intake:
 
     def wait_in_trouble(self, text: str, seconds: float) -> bool:
         """Note that the disk is full and wait a little; return whether to try again."""
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             self._trouble = text
             if self._closed or self._failure is not None:
                 return False
@@ -311,7 +344,8 @@ class Intake:
 
     def fail(self, text: str, kind: ErrorKind) -> None:
         """Give up: nothing that waits will be safe."""
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             self._failure = self._failure or (text, kind)
             self._wake()
 
@@ -320,7 +354,8 @@ class Intake:
     def wait_for_frame(self, number: int, timeout: float) -> bool | None:
         """Wait until frame `number` is in the journal; return whether it ever will be, ``None`` if not yet."""
         deadline = time.monotonic() + timeout
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             while self._frames <= number:
                 if self._failure is not None or (self._closed and not self._unsettled()):
                     return False
@@ -333,10 +368,12 @@ class Intake:
 
     def close(self) -> None:
         """Take no more blocks; gaps at the end are marked."""
-        with self._holding():
-            for series in range(len(self._queues)):
-                self._mark_gap(series)
-            self._closed = True
+        self.check_reentry()
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                for series, queue in enumerate(self._queues):
+                    self._enqueue(queue, self._gap(series, queue.rows))
             self._wake()
 
     def gap_notes(self) -> list[str]:
@@ -345,7 +382,8 @@ class Intake:
 
     def first_lost(self) -> DurabilityError | None:
         """Return the error for rows that were appended and are not safe, if there are any."""
-        with self._holding():
+        self.check_reentry()
+        with self._lock:
             lost = [queue for queue in self._queues if queue.acknowledged < queue.rows]
             return self._lost(lost[0]) if lost and self._failure is not None else None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nwbflow.model.layout import Layout
 
-VERSION = 2
+VERSION = 3
 """Of the journal's format; a reader refuses any other."""
 
 ID = "id"
@@ -96,6 +96,8 @@ class Manifest:
         Mark of an older file at the path that may be replaced.
     spill : pathlib.Path or None
         Folder, on another disk as a rule, that may hold segments too.
+    has_journal : bool
+        Whether rows go into segments first; if not, the partial file alone has them.
     """
 
     identity: bytes
@@ -104,6 +106,7 @@ class Manifest:
     structure_crc32: int
     replaces: tuple[int, ...] | None = None
     spill: Path | None = None
+    has_journal: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON-serialisable values; :meth:`from_json` reverses it."""
@@ -113,6 +116,7 @@ class Manifest:
             "structure": {"bytes": self.structure_bytes, "crc32": self.structure_crc32},
             "replaces": None if self.replaces is None else list(self.replaces),
             "spill": None if self.spill is None else str(self.spill),
+            "journal": self.has_journal,
             "series": [
                 {
                     "name": series.name,
@@ -142,6 +146,7 @@ class Manifest:
             structure_crc32=value["structure"]["crc32"],
             replaces=None if value["replaces"] is None else tuple(value["replaces"]),
             spill=None if value["spill"] is None else Path(value["spill"]),
+            has_journal=bool(value["journal"]),
             series=tuple(
                 LiveSeries(
                     name=series["name"],

@@ -15,6 +15,25 @@ BLOCK_BYTES = 500
 
 
 @dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How the blocks of one series came.
+
+    Parameters
+    ----------
+    blocks : int
+        How many.
+    rows : int
+        Rows of all of them but the first.
+    seconds : float
+        Time from the first of them to the last.
+    """
+
+    blocks: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class QueueState:
     """How one series' queue stands.
 
@@ -28,6 +47,8 @@ class QueueState:
         Age of the oldest row that is not safe; 0 if all are.
     dropped : int
         Rows that were refused because the queue was full.
+    arrivals : Arrivals
+        How its blocks came.
     """
 
     rows: int
@@ -36,6 +57,7 @@ class QueueState:
     limit: int
     lag_seconds: float
     dropped: int
+    arrivals: Arrivals
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +79,47 @@ class Place:
 
 @dataclass(slots=True)
 class Queue:
-    """One series' blocks that are not acknowledged."""
+    """One series' blocks that are not acknowledged.
+
+    A Ctrl-C may come between any two steps of those who append. So a block is taken in the one step that lets it wait,
+    and how many rows there are is not counted beside that, but seen from what waits.
+    """
 
     spec: LiveSeries
+    series: int
     room: threading.Condition
     settled: threading.Condition
     waiting: deque[Block]
     came: deque[tuple[int, float]]  # last row and time of each block that is not acknowledged
     calls: list[tuple[int, Callable[[], None]]]  # what to call when rows below are safe, or anything is for nought
     nbytes: int = 0
-    rows: int = 0
+    taken: int = 0  # rows that the journal's thread has
+    elsewhere: int = 0  # rows that wait in the lines of other queues
     acknowledged: int = 0
+    blocks: int = 0
+    first: tuple[int, float] = (0, 0.0)  # last row and time of the first block, and of the newest
+    newest: tuple[int, float] = (0, 0.0)
+
+    def note_arrival(self, now: float) -> None:
+        """Note that a block has come."""
+        self.newest = self.rows, now
+        self.came.append(self.newest)
+        if not self.blocks:
+            self.first = self.newest
+        self.blocks += 1
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """How its blocks came."""
+        return Arrivals(self.blocks, self.newest[0] - self.first[0], self.newest[1] - self.first[1])
+
+    @property
+    def rows(self) -> int:
+        """Rows that were appended."""
+        for block in reversed(self.waiting):
+            if block.series == self.series:
+                return block.first + block.rows
+        return self.taken + self.elsewhere
 
     def make_calls(self, *, even_if_not_safe: bool = False) -> None:
         """Call those who wait for what is so now, each once."""

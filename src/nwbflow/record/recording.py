@@ -19,6 +19,7 @@ from nwbflow.observe.relay import Relay
 from nwbflow.record.blocks import as_rows, checked, equal_rows, parts_of
 from nwbflow.record.build import Built, open_structure
 from nwbflow.record.calls import Call
+from nwbflow.record.direct import DirectWriter
 from nwbflow.record.ending import Ending
 from nwbflow.record.fold import Fold
 from nwbflow.record.folder import JournalFolder, remove
@@ -38,6 +39,8 @@ _recordings: weakref.WeakSet[Recording] = weakref.WeakSet()
 
 class Recording:
     """Accepts blocks into the journal, folds them into the partial file, and finishes it.
+
+    Without a journal, blocks go straight into the partial file.
 
     Parameters
     ----------
@@ -78,8 +81,6 @@ class Recording:
         self._emit = events.emit
         self._process = os.getpid()
         self._intake = Intake(manifest.series, limit, dropping)
-        places = (folder.path,) if manifest.spill is None else (folder.path, manifest.spill)
-        self._writer = JournalWriter(self._intake, places, manifest.identity, sync=sync, warn=self._warn)
         self._ending = Ending(folder, manifest, partial, workers=workers, emit=events.emit)
         self._ended: tuple[Built, float, DurabilityError | None] | None = None
         self._has_begun_to_end = False
@@ -87,13 +88,34 @@ class Recording:
         self._halting = False
         self._fold_error: BaseException | None = None
         file = open_structure(partial)
-        self._file_handle: int | None = file.id.get_vfd_handle()
-        self._fold = Fold(file, manifest, workers=workers, emit=self._emit, early=True)
+        self._file_handle: int | None = int(file.id.get_vfd_handle())
+        early = manifest.has_journal
+        self._fold = Fold(file, manifest, workers=workers, emit=self._emit, early=early, places=not early)
         file.swmr_mode = True
-        self._folder_thread = threading.Thread(target=self._fold_along, name="nwbflow-fold", daemon=True)
+        self._folder_thread: threading.Thread | None = None
+        self._writer: JournalWriter | DirectWriter
+        if manifest.has_journal:
+            places = (folder.path,) if manifest.spill is None else (folder.path, manifest.spill)
+            self._writer = JournalWriter(self._intake, places, manifest.identity, sync=sync, warn=self._warn)
+            self._folder_thread = threading.Thread(target=self._fold_along, name="nwbflow-fold", daemon=True)
+        else:
+            handle = self._file_handle
+            self._writer = DirectWriter(self._intake, self._fold, manifest, handle, folder.ledger, sync=sync)
         _recordings.add(self)
         self._writer.start()
-        self._folder_thread.start()
+        if self._folder_thread is not None:
+            self._folder_thread.start()
+
+    def _join(self) -> None:
+        """Wait for the threads."""
+        self._writer.join()
+        if self._folder_thread is not None:
+            self._folder_thread.join()
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether the partial file is not what it should be."""
+        return self._fold_error is not None or (not self._manifest.has_journal and self._writer.failures > 0)
 
     @property
     def manifest(self) -> Manifest:
@@ -256,9 +278,8 @@ class Recording:
                 self._ending.take_again()
             else:
                 self._intake.close()
-                self._writer.join()
-                self._folder_thread.join()
-            self._ended = self._finish(None if again or self._fold_error is not None else self._fold)
+                self._join()
+            self._ended = self._finish(None if again or self._is_broken else self._fold)
         except BaseException:
             self._stop()
             raise
@@ -269,8 +290,7 @@ class Recording:
         """Acknowledge nothing any more, end the threads, and only then let others at the journal."""
         self._intake.fail("closing the recorder was interrupted", ErrorKind.CLOSED)
         self._halting = True
-        self._writer.join()
-        self._folder_thread.join()
+        self._join()
         self._file_handle = None
         self._fold.abandon()
         _recordings.discard(self)
@@ -288,7 +308,7 @@ class Recording:
         lost = self._intake.first_lost()
         if lost is not None:
             lost.add_note(f"{self._folder.target} is finished, with all rows that were acknowledged")
-        failures = self._writer.failures
+        failures = self._writer.failures if self._manifest.has_journal else 0
         more = [f"{failures} times the journal could not be written; it went on in a new segment"] if failures else []
         more += self._intake.gap_notes()
         return replace(built, notes=(*self._notes, *more, *built.notes)), seconds, lost
@@ -311,8 +331,7 @@ class Recording:
         """
         self._intake.close()
         self._halting = True
-        self._writer.join()
-        self._folder_thread.join()
+        self._join()
         if self._fold_error is None:
             self._fold.abandon()
 

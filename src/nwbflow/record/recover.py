@@ -14,10 +14,11 @@ from nwbflow.model.recovery import RecoveredDataset, Recovery
 from nwbflow.record.build import Built, build, is_intact, put_in_place
 from nwbflow.record.folder import JournalFolder, kept_for_damage, mark_of, remove, sweep
 from nwbflow.record.manifest import Manifest
+from nwbflow.record.rebuild import REBUILDING, rebuild
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.staging import check_length, check_target, journal_path, partial_path
 
-SUFFIXES = (".partial", ".journal", ".recovering")
+SUFFIXES = (".partial", ".journal", REBUILDING)
 
 
 def recover(path: str | Path, *, output: str | Path | None = None) -> Recovery:
@@ -29,6 +30,8 @@ def recover(path: str | Path, *, output: str | Path | None = None) -> Recovery:
 
     A journal that is damaged (a flipped bit, a bad sector) gives what is before the damage. It is kept then, under
     the name ``<name>.journal.damaged``, with the partial file in it, and does not stand in the way of a new recording.
+
+    Of a recording without a journal the file is made from the chunks of the partial file, in the same way.
 
     Parameters
     ----------
@@ -114,7 +117,7 @@ def _recover(folder: JournalFolder, elsewhere: Path | None) -> Recovery:
             return _after(folder, Recovery(path=target, datasets=(), notes=(note,)), damaged=published == "damaged")
         _refuse_other_file(target, manifest)
     output = target if elsewhere is None else check_target(elsewhere, overwrite=False)
-    building = output.with_name(output.name + ".recovering")
+    building = output.with_name(output.name + REBUILDING)
     check_length(output, building)
     built = _build(folder, manifest, building, in_place=elsewhere is None)
     try:
@@ -131,6 +134,8 @@ def _recover(folder: JournalFolder, elsewhere: Path | None) -> Recovery:
 def _build(folder: JournalFolder, manifest: Manifest, building: Path, *, in_place: bool) -> Built:
     """Build the file; on a full disk once more without the partial file, if the journal has all that is in that."""
     workers, partial = len(os.sched_getaffinity(0)), partial_path(folder.target)
+    if not manifest.has_journal:
+        return rebuild(folder, manifest, partial, building)
     try:
         built = build(folder, manifest, building, workers=workers, emit=_ignore)
     except StorageError as error:

@@ -255,7 +255,7 @@ def tail(path: str | Path, series: str, *, start: int | Literal["now"] = 0, wait
     nwbflow.errors.TargetError
         Kind ``MISSING``: there is nothing at `path`.
     nwbflow.errors.SettingsError
-        If there is no such series, or `start` is no row.
+        If there is no such series, `start` is no row, or the recording has no journal (``journal=False``).
     nwbflow.errors.StorageError
         If what is there can't be read.
     """

@@ -183,6 +183,12 @@ class Hdf5Sink:
         with translated(self._name, f"reading back the chunk at {offset}"):
             return bytes(self._dataset.id.read_direct_chunk(offset)[1])
 
+    def place(self, offset: tuple[int, ...], /) -> tuple[int, int]:
+        """Return where in the file the stored bytes of the chunk at `offset` are, and how many."""
+        with translated(self._name, f"looking for the chunk at {offset}"):
+            found = self._dataset.id.get_chunk_info_by_coord(offset)
+            return int(found.byte_offset), int(found.size)
+
     def write(self, region: Region, data: Array, /) -> None:
         """Store decoded elements through HDF5's own filters."""
         with translated(self._name, f"storing {region}"):

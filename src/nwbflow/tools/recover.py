@@ -33,7 +33,8 @@ def recover(path: str | Path, *, output: str | Path | None = None, in_place: boo
     verified, and put in place in one step. What was read is removed after that, as the last thing; until then this can
     be interrupted and repeated at will. Every series has all rows that were acknowledged, without gaps, and those that
     had arrived in the journal besides. A journal that is damaged gives what is before the damage; it is kept then,
-    under the name ``<name>.journal.damaged``, with the partial file in it.
+    under the name ``<name>.journal.damaged``, with the partial file in it. Of a recording with ``journal=False`` it is
+    the chunks of the partial file that are taken.
 
     **Any other HDF5 file**, NWB or not, that a program left when it died, or that was cut off or damaged: everything
     that can be read goes into a new file, ``x.recovered.nwb`` beside ``x.nwb``, which is compared with the old one and

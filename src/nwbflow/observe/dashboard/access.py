@@ -27,7 +27,7 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.strip().rpartition(":")
     wrong = colon and (not host or (":" in host and not (host.startswith("[") and host.endswith("]"))))
     if wrong or not (port.isascii() and port.isdecimal()):
-        raise SettingsError(f"{text!r} is no address for a page; {_EXAMPLES}", kind=ErrorKind.ADDRESS)
+        raise SettingsError(f"{text!r} is no address; {_EXAMPLES}", kind=ErrorKind.ADDRESS)
     return host.removeprefix("[").removesuffix("]") or "127.0.0.1", check_port(int(port))
 
 

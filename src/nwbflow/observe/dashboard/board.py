@@ -26,6 +26,7 @@ from nwbflow.model.layout import Layout
 from nwbflow.model.receipt import Receipt
 from nwbflow.observe.dashboard.streams import Streams
 from nwbflow.observe.dashboard.tracks import Disk, History, Slope
+from nwbflow.observe.room import seconds_to_full
 
 _MOST_DATASETS = 60  # shown; all are counted
 _MOST_WARNINGS = 50
@@ -93,7 +94,7 @@ class Board:
         self._slope = Slope()
         self._history = History()
         self._disk = Disk()
-        self._journal_bytes = 0
+        self._observation: StreamsObserved | None = None
         self._streams = Streams()
 
     @property
@@ -180,7 +181,7 @@ class Board:
         self._recording = True
         self._state = "closing" if event.closing else "recording"
         self._path = event.path
-        self._journal_bytes = event.journal_bytes
+        self._observation = event
         self._disk.note(now, event.disk_free)
         clock = time.time()
         self._streams.take(event, now, clock)
@@ -276,10 +277,16 @@ class Board:
             "left_seconds": _left(self._raw_total, self._done, rate),
             "chunks_queued": self._queued,
             "queued_bytes": self._streams.queued_bytes,
-            "journal_bytes": self._journal_bytes,
+            "journal_bytes": 0 if self._observation is None else self._observation.journal_bytes,
             "disk_free": self._disk.free,
-            "disk_seconds": None if over else self._disk.seconds_left(now),
+            "disk_seconds": None if over else self._disk_seconds(now),
         }
+
+    def _disk_seconds(self, now: float) -> float | None:
+        """Return when the disk will be full: of a write, it is seen from the disk alone."""
+        if self._observation is None:
+            return self._disk.seconds_left(now)
+        return seconds_to_full(self._observation, self._seen, self._stored)
 
 
 def _ratio(raw: int, stored: int) -> float | None:

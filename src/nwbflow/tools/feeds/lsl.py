@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 import pynwb
 
-from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, SourceError, UnsupportedError
+from nwbflow.errors import ErrorKind, SettingsError, SourceError, UnsupportedError
 from nwbflow.nwb.live import live
 from nwbflow.nwb.recorder import Recorder
 from nwbflow.tools.feeds.clock import SessionClock
@@ -30,6 +31,7 @@ PROPERTIES = ("name", "type", "source_id")
 
 _DTYPES = {1: "float32", 2: "float64", 4: "int32", 5: "int16", 6: "int8", 7: "int64"}
 _BUFFER_SECONDS = 360
+_LOOK_SECONDS = 1.0
 _PULL_SECONDS = 0.2
 _PULL_SAMPLES = 4096
 _ANSWER_SECONDS = 5.0
@@ -118,7 +120,10 @@ class LslInlet:
             raise SettingsError(
                 f"lsl={query!r}: give a stream's name, or name=NAME, type=TYPE or source_id=ID", kind=ErrorKind.OPTION
             )
-        found = self._lsl.resolve_byprop(prop, value, 1, timeout)
+        deadline = time.monotonic() + timeout
+        found: list[Any] = []
+        while not found and (left := deadline - time.monotonic()) > 0:
+            found = self._lsl.resolve_byprop(prop, value, 1, min(left, _LOOK_SECONDS))  # Ctrl-C waits for its end
         if len(found) == 1:
             return found[0]
         there = found or self._lsl.resolve_streams(1.0)
@@ -298,7 +303,7 @@ class _Pump(threading.Thread):
             backlog = self._rows
             while self._step() and self._rows - backlog == _PULL_SAMPLES:
                 backlog = self._rows
-        except NwbflowError as error:
+        except Exception as error:  # of whatever kind: who records has to know
             self._recorder.warn(f"recording this stream has stopped: {error}", self._series)
         finally:
             self._inlet.close()

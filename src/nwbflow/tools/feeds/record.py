@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,10 +65,10 @@ def record_streams(
     metadata: Path | None,
     *,
     progress: Progress,
-    stop: threading.Event,
+    stop: AbstractContextManager[threading.Event],
     say: Callable[[str], None],
 ) -> Receipt:
-    """Record until `stop` is set, the time is over, or all clients are done; return what was stored.
+    """Record until `stop`'s event is set, the time is over, or all clients are done; return what was stored.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def record_streams(
         The session and the streams of sockets; a YAML file.
     progress : bool, callable or sequence of callables
         As of :class:`nwbflow.Recorder`.
-    stop : threading.Event
-        Ends the recording when it is set.
+    stop : context manager of threading.Event
+        Entered when all streams are found; the event ends the recording when it is set.
     say : callable
         Takes one line of what is going on.
 
@@ -93,8 +93,23 @@ def record_streams(
     given = load(RecordMetadata, metadata)
     _check(settings, given)
     tcp = None if settings.tcp is None else parse_address(settings.tcp)
-    streams = [stream.name for stream in given.streams]
     inlets = [_found(query, settings.lsl_wait, say) for query in settings.lsl]
+    with stop as stopped:
+        return _record(out, settings, given, tcp=tcp, inlets=inlets, progress=progress, stopped=stopped, say=say)
+
+
+def _record(
+    out: Path,
+    settings: RecordSettings,
+    given: RecordMetadata,
+    *,
+    tcp: tuple[str, int] | None,
+    inlets: list[LslInlet],
+    progress: Progress,
+    stopped: threading.Event,
+    say: Callable[[str], None],
+) -> Receipt:
+    streams = [stream.name for stream in given.streams]
     now = datetime.now(UTC).astimezone()
     draft = make_session(given, now)
     clock, names = None, []
@@ -129,7 +144,7 @@ def record_streams(
             if clock is not None:
                 feeds.enter_context(LslFeed(recorder, list(zip(inlets, names, strict=True)), clock))
             say(f"recording to {out}; end with Ctrl-C")
-            _wait(settings.duration, stop, server if not inlets else None)
+            _wait(settings.duration, stopped, server if not inlets else None)
         stack.pop_all()  # from here on an interruption leaves the file to nwbflow recover
         receipt = _finish(recorder, out, say)
     return replace(receipt, notes=(*draft.notes, *receipt.notes))

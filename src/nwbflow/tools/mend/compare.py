@@ -56,6 +56,8 @@ def _same(old: h5py.Dataset, new: h5py.Dataset, damaged: list[Span], say: Say) -
     objects = has_objects(new.id.get_type())
     if new.chunks is not None and not objects and new.shape == old.shape:
         return _same_chunks(old, new, say)
+    if new.chunks is None and new.shape and not new.id.get_storage_size():
+        return not old.id.get_storage_size() or 0 in new.shape  # never stored: nothing to read, however large it is
     for region in _regions(new, objects=objects, damaged=damaged):
         say("")
         ours, theirs = read(new, region), read(old, region)

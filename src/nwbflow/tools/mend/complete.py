@@ -311,10 +311,11 @@ def _is_series(group: h5py.Group) -> bool:
 
 
 def _text(item: Any, name: str) -> str:
-    """Return a text attribute; nothing if there is none."""
+    """Return a text attribute; nothing if there is none. Some programs store it as an array with one element."""
     if item is None:
         return ""
     value = item.attrs.get(name)
+    value = value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value) if isinstance(value, str) else ""
 
 

@@ -71,11 +71,11 @@ def _mend(source: Path, building: Path, quiet_seconds: float) -> dict[str, Any]:
     if look.died:
         problems.append(f"opened as it is, {look.died}")
     crashed = bool(problems) or look.result is None
-    found = _built(source, building, used, quiet_seconds)
+    found = _built(source, building, used, crashed, quiet_seconds)
     _refuse_empty(source, found, problems)
     done = isolated(lambda say: _complete(building, found, crashed, say), quiet_seconds=quiet_seconds)
     if done.result is None:
-        found = _built(source, building, used, quiet_seconds)
+        found = _built(source, building, used, crashed, quiet_seconds)
         found["invalid"] = [f"what NWB requires could not be looked for: {done.died or done.failed}"]
     else:
         found = done.result
@@ -88,7 +88,7 @@ def _mend(source: Path, building: Path, quiet_seconds: float) -> dict[str, Any]:
 def _look(source: Path, say: Say) -> dict[str, Any]:
     """Read the whole file as it is; nothing is written."""
     with opened(source, None) as file:
-        found = Salvage(file, None, {}, say).run()
+        found = Salvage(file, None, {}, say, crashed=False).run()
         broken = [dataset for dataset in found.datasets if dataset.damaged]
         nwb = is_nwb(file)
         missing = [gap.text for gap in gaps(file, []) if gap.needed] if nwb else []
@@ -96,13 +96,17 @@ def _look(source: Path, say: Say) -> dict[str, Any]:
     return {"fine": not (broken or found.lost or missing or uneven), "notes": found.notes}
 
 
-def _built(source: Path, building: Path, superblock: Superblock | None, quiet_seconds: float) -> dict[str, Any]:
+def _built(
+    source: Path, building: Path, superblock: Superblock | None, crashed: bool, quiet_seconds: float
+) -> dict[str, Any]:
     """Copy what can be read; what kills the process is left out of the next try."""
     skip: dict[str, str] = {}
     outcome = Outcome()
     for _ in range(_MOST_DEATHS):
         building.unlink(missing_ok=True)
-        outcome = isolated(lambda say: _build(source, building, superblock, skip, say), quiet_seconds=quiet_seconds)
+        outcome = isolated(
+            lambda say: _build(source, building, superblock, skip, say, crashed=crashed), quiet_seconds=quiet_seconds
+        )
         if outcome.result is not None:
             return outcome.result
         if not outcome.died or outcome.at in ("", "/") or outcome.at in skip:
@@ -116,7 +120,7 @@ def _built(source: Path, building: Path, superblock: Superblock | None, quiet_se
 
 
 def _build(
-    source: Path, building: Path, superblock: Superblock | None, skip: dict[str, str], say: Say
+    source: Path, building: Path, superblock: Superblock | None, skip: dict[str, str], say: Say, *, crashed: bool
 ) -> dict[str, Any]:
     old = superblock is None or superblock.version < 2
     libver = ("earliest", "latest") if old else ("v108", "latest")
@@ -126,7 +130,7 @@ def _build(
         except FAULTS as error:
             raise OSError(f"x: its table of contents (the root group) can't be read: {brief(error)}") from error
         with h5py.File(building, "x", libver=libver, driver="nwbflow-write-through") as target:
-            found = Salvage(file, target, skip, say).run()
+            found = Salvage(file, target, skip, say, crashed=crashed).run()
             nothing = not any(True for _ in target)
     result = asdict(found)
     return result | {"empty": nothing}

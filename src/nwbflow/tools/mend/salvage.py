@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import h5py
@@ -56,10 +56,15 @@ class Salvage:
         What is not to be touched, by path, and why: reading it crashed the process or hung.
     say : callable
         Is told of each path before it is touched.
+    crashed : bool
+        Whether its writer is known to have died. Else rows that were never stored are kept, as the fill value.
     """
 
-    def __init__(self, source: h5py.File, target: h5py.File | None, skip: dict[str, str], say: Say) -> None:
+    def __init__(
+        self, source: h5py.File, target: h5py.File | None, skip: dict[str, str], say: Say, *, crashed: bool
+    ) -> None:
         self._source, self._target, self._skip, self._say = source, target, skip, say
+        self._crashed = crashed
         self._found = Found()
         self._paths: dict[int, str] = {}
         self._holders: list[tuple[Holder, str]] = []
@@ -89,7 +94,7 @@ class Salvage:
     def _names(self, group: h5py.Group, prefix: str) -> Iterator[str]:
         self._say(prefix or "/")
         try:
-            names = sorted(group)
+            names = list(group)  # in the order in which they were made, where the file has it
         except FAULTS as error:
             self._lose(prefix or "/", f"what is in this group: {brief(error)}")
             return
@@ -152,6 +157,7 @@ class Salvage:
         """Examine and copy; return whether there is something to keep."""
         try:
             rows = examine(dataset, self._say)
+            rows = rows if self._crashed else self._with_unstored(rows, path)
             references = has_own_references(dataset)
         except FAULTS as error:
             self._lose(path, brief(error))
@@ -172,6 +178,16 @@ class Salvage:
         elif dataset.shape is not None and not is_elsewhere(dataset):
             _copy(dataset, target, rows, self._say)
         return True
+
+    def _with_unstored(self, rows: Rows, path: str) -> Rows:
+        """Take rows that were never stored for what they are read as, and say so."""
+        if rows.unstored and self._target is not None:
+            spans = ", ".join(f"{start} to {stop - 1}" for start, stop in rows.unstored[:5])
+            more = ", ..." if len(rows.unstored) > 5 else ""
+            self._found.notes.append(
+                f"{path}: rows {spans}{more} were never stored; they are the fill value, as before"
+            )
+        return replace(rows, unstored=())
 
     def _unchecked(self, dataset: h5py.Dataset, path: str, rows: Rows) -> bool:
         """Copy what can't be decoded here as it is, if it is whole."""
@@ -286,6 +302,8 @@ def _copy(source: h5py.Dataset, target: h5py.Dataset, rows: Rows, say: Say) -> N
     if source.shape == ():
         write(target, (), read(source, ()))
         return
+    if source.chunks is None and not source.id.get_storage_size():
+        return  # never stored: it has the fill value, and needs no room for that
     kept, rest = rows.kept, tuple(slice(0, n) for n in source.shape[1:])
     if source.chunks is not None and not has_objects(source.id.get_type()):
         for offset in rows.chunks:
