@@ -140,6 +140,13 @@ def test_options_that_can_not_be(tmp_path):
             nwbflow.write(session(a=SAMPLES), tmp_path / name, storage_options={}, progress=False)
 
 
+def test_without_obstore_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(nwbflow.UnsupportedError, match=r'pip install "nwbflow\[s3\]"') as caught:
+        nwbflow.write(session(a=SAMPLES), "s3://lab/x.nwb.zarr", progress=False)
+    assert caught.value.kind is ErrorKind.PLUGIN
+
+
 def test_convert_takes_an_address(server, read, tmp_path, monkeypatch):
     for name, value in {
         "AWS_ACCESS_KEY_ID": "key",
