@@ -31,7 +31,7 @@ def test_a_killed_write_leaves_the_path_absent_or_whole(tmp_path, kind, before):
     assert sum(one["killed"] for one in found) > 3
     assert {one["found"] for one in found} <= {before, "new"}, found
     assert any(one["found"] == before for one in found)
-    names = {"s.nwb.zarr", "s.nwb.zarr.partial", "s.nwb.zarr.replaced"}
+    names = {"s.nwb.zarr", "s.nwb.zarr.partial", "s.nwb.zarr.replaced-by-nwbflow"}
     assert all(set(one["left"]) <= names for one in found), found
     assert [one["after"] for one in found] == [["None", "new", ["s.nwb.zarr"]]] * len(found)
 

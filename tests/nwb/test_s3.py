@@ -122,7 +122,7 @@ def test_what_is_there_is_replaced_only_if_asked(server, read):
     [
         ("s3://lab/x.nwb", ErrorKind.OPTION, "give a name that ends in .zarr, such as s3://lab/x.nwb.zarr"),
         ("s3://x.nwb.zarr", ErrorKind.ADDRESS, "has a bucket and a name"),
-        ("ftp://lab/x.nwb.zarr", ErrorKind.ADDRESS, "begins with s3"),
+        ("ftp://lab/x.nwb.zarr", ErrorKind.OPTION, "such as s3://bucket"),
         ("s3://nobody/x.nwb.zarr", ErrorKind.FOLDER, "no such bucket"),
     ],
 )

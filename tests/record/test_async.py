@@ -1,11 +1,13 @@
 """Recording from coroutines, and from iterables of both kinds."""
 
 import asyncio
+import itertools
 import threading
 
 import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, TimeSeries
+from support import session
 from test_drops import QUEUE, Held, append, read, stall, stamped
 from test_tables import trials
 
@@ -148,6 +150,23 @@ def test_iterables_are_recorded_till_they_end(path):
         assert recorder["plain"].extend([]) == 0
     assert stored(path, "plain") == blocks.reshape(30, 2).tolist()
     assert stored(path, "both") == [1, 2, 3, 4]
+
+
+@pytest.mark.requirement("S1")
+def test_an_iterable_that_never_ends_and_is_always_ready_can_be_cancelled(path):
+    given = itertools.count()
+
+    async def rig(recorder):
+        feeder = asyncio.ensure_future(recorder["x"].extend_async([number] for number in given))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        feeder.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await feeder
+
+    with nwbflow.Recorder(session(x=nwbflow.live((None,), "int64")), path) as recorder:
+        asyncio.run(rig(recorder))
+    assert stored(path, "x") == list(range(next(given)))
 
 
 @pytest.mark.requirement("S1")

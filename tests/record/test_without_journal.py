@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,25 +14,30 @@ import rig
 from pynwb import TimeSeries
 from pynwb.epoch import TimeIntervals
 from support import session
-from test_crash_points import ACKS
 from writer import Writer
 
 import nwbflow
 from nwbflow.errors import ErrorKind, SettingsError, StorageError, TargetError
 from nwbflow.record.ledger import read_ledger
 
-LIGHT = {"journal": False}
 
-
-def died(path, sync="process"):
-    """Leave what a process does that ends in the middle of a recording of two series."""
-    acks = path.parent / ACKS
+@pytest.fixture(scope="module")
+def died(tmp_path_factory):
+    """Leaves what a process does that ends in the middle of a recording of two series; returns what was safe."""
+    folder, safe = tmp_path_factory.mktemp("died"), {}
     with Writer(script=rig.__file__) as process:
-        request = {"sync": sync, "blocks": 24, "acks": str(acks), "ends": False}
-        end = process.write(path, "both", **LIGHT, **request)
-    acks.unlink()
-    assert end.code == 9
-    return end.said["acknowledged"]
+        for sync in ("process", "full"):
+            path = folder / sync / "session.nwb"
+            path.parent.mkdir()
+            end = process.write(path, "both", journal=False, sync=sync, blocks=24, ends=False)
+            assert end.code == 9
+            safe[sync] = end.said["acknowledged"]
+
+    def leave(path, sync="process"):
+        shutil.copytree(folder / sync, path.parent, dirs_exist_ok=True)
+        return safe[sync]
+
+    return leave
 
 
 @pytest.mark.requirement("S2")
@@ -149,7 +155,7 @@ def test_what_needs_a_journal_is_refused_before_anything_is_made(options, match,
 
 @pytest.mark.requirement("S2", "S5")
 @pytest.mark.parametrize("sync", ["process", "full"])
-def test_after_a_kill_every_whole_chunk_is_recovered(sync, path, reader, tmp_path):
+def test_after_a_kill_every_whole_chunk_is_recovered(sync, died, path, reader, tmp_path):
     safe = died(path, sync)
     with pytest.raises(TargetError, match="nwbflow recover"):
         nwbflow.Recorder(session(x=nwbflow.live((None,))), path)
@@ -196,7 +202,7 @@ def test_datasets_of_which_one_is_behind_are_cut_to_it(path):
 
 @pytest.mark.requirement("S5")
 @pytest.mark.parametrize("part", ["partial", "ledger", "tail of the ledger", "partial is gone"])
-def test_damage_gives_what_is_before_it_and_is_kept(part, path, reader):
+def test_damage_gives_what_is_before_it_and_is_kept(part, died, path, reader):
     died(path)
     partial, journal = path.with_name(path.name + ".partial"), path.with_name(path.name + ".journal")
     ledger = journal / "chunks.ledger"

@@ -44,15 +44,52 @@ def test_the_new_one_takes_the_place_of_the_old_one(tmp_path, exchange, monkeypa
 @pytest.mark.requirement("P4")
 def test_a_kill_between_two_renames_is_put_right_by_the_next_write(tmp_path):
     target = tmp_path / "x.zarr"
-    _store(tmp_path / "x.zarr.replaced", "old")
+    _store(tmp_path / "x.zarr.replaced-by-nwbflow", "old")
     staged = StagedFolder(check_store_target(target, overwrite=True))
     assert (target / "zarr.json").read_text() == "old"
     staged.discard()
     assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]
-    _store(tmp_path / "x.zarr.replaced", "older")
+    _store(tmp_path / "x.zarr.replaced-by-nwbflow", "older")
     StagedFolder(check_store_target(target, overwrite=True)).discard()
     assert (target / "zarr.json").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]
+
+
+def test_a_store_that_waits_to_be_put_back_is_not_replaced_unasked(tmp_path):
+    target = tmp_path / "x.zarr"
+    waiting = tmp_path / "x.zarr.replaced-by-nwbflow"
+    _store(waiting, "old")
+    with pytest.raises(TargetError, match="rename it back") as caught:
+        check_store_target(target, overwrite=False)
+    assert caught.value.kind is ErrorKind.EXISTS
+    waiting.rename(target)
+    _store(tmp_path / "x.zarr.replaced", "a user's own")
+    staged = StagedFolder(check_store_target(target, overwrite=True))
+    (staged.partial / "zarr.json").write_text("new")
+    staged.publish()
+    assert (tmp_path / "x.zarr.replaced" / "zarr.json").read_text() == "a user's own"
+
+
+def test_a_write_that_began_after_the_check_is_not_taken_over(tmp_path):
+    target = check_store_target(tmp_path / "x.zarr", overwrite=True)
+    first = StagedFolder(target)
+    (first.partial / "zarr.json").write_text("first")
+    with pytest.raises(TargetError, match="is being written") as caught:
+        StagedFolder(target)
+    assert caught.value.kind is ErrorKind.LOCKED
+    first.publish()
+    assert (target / "zarr.json").read_text() == "first"
+
+
+@pytest.mark.requirement("P4")
+def test_a_damaged_shard_is_not_written_anew_without_what_was_in_it(tmp_path):
+    sink, layout = _sink(zarr.storage.LocalStore(tmp_path / "s"), 0)
+    encoder = zarr_encoder(layout)
+    sink.put((0, 0), encoder.encode(np.ones((5, 4), "i2")))
+    shard = next(path for path in (tmp_path / "s").rglob("c/*/*"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(VerifyError, match="index of the shard"):
+        sink.put((5, 0), encoder.encode(np.ones((5, 4), "i2")))
 
 
 def test_a_partial_folder_that_was_taken_is_not_put_in_place(tmp_path):

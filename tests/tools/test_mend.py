@@ -272,6 +272,21 @@ def test_a_step_that_hangs_or_crashes_is_told(tmp_path):
     assert told["error"] == "ValueError: no"
 
 
+def test_nothing_works_on_when_the_program_that_asked_is_killed():
+    reading, writing = os.pipe()  # read to its end when nobody has it any more
+    program = (
+        "import os, time\n"
+        "from nwbflow.tools.mend.isolated import isolated\n"
+        f"isolated(lambda say: (os.write({writing}, b'!'), time.sleep(600), {{}})[-1])\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], pass_fds=[writing]) as asking:
+        os.close(writing)
+        assert os.read(reading, 1) == b"!"
+        asking.kill()
+    assert os.read(reading, 1) == b""  # or the time limit of the tests
+    os.close(reading)
+
+
 def test_a_recording_that_was_put_in_place_before_a_kill_is_finished(good, tmp_path):
     path, rest = Path(shutil.copy(good, tmp_path / "x.nwb")), tmp_path / "x.nwb.journal.done"
     rest.mkdir()

@@ -81,6 +81,7 @@ def convert(
         YAML file with session_description, session_start_time, subject, device, electrodes, series, ...
     profile
         default: gzip any reader opens. fast: larger. archive: smaller, checksums. cloud: for remote reading.
+        Stores have Blosc in place of gzip.
     rules
         YAML file with codecs and chunks by place or type.
     in_place

@@ -52,7 +52,7 @@ def _look(path: Path) -> None:
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
-            raise LinkError(f"{path} is a folder, not an HDF5 file (a Zarr store?)", kind=ErrorKind.FOLDER)
+            raise LinkError(f"{path} is a folder, not an HDF5 file{_store_hint(path)}", kind=ErrorKind.FOLDER)
         if not stat.S_ISREG(kind):
             raise LinkError(f"{path} is no regular file (a device, pipe or socket)", kind=ErrorKind.REFUSED)
         with path.open("rb"):
@@ -72,6 +72,15 @@ def _look(path: Path) -> None:
         raise LinkError(f"{path} can't be read: {error.strerror or error}", kind=ErrorKind.IO) from error
     except ValueError as error:  # a NUL in the name
         raise LinkError(f"{str(path)!r} is no file name: {error}", kind=ErrorKind.MISSING) from error
+
+
+def _store_hint(folder: Path) -> str:
+    """Say how a folder is read if it is a Zarr store."""
+    if (folder / "zarr.json").is_file():
+        return f": it is a Zarr store; read it with nwbflow.NWBZarrIO({str(folder)!r}, 'r')"
+    if any((folder / name).is_file() for name in (".zgroup", ".zarray", ".zmetadata")):
+        return f": it is a Zarr v2 store; read it with hdmf_zarr.NWBZarrV2IO({str(folder)!r}, 'r')"
+    return ""
 
 
 def _explained(path: Path, error: OSError) -> LinkError:

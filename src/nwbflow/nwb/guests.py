@@ -26,6 +26,14 @@ def refuse_guests(root: GroupBuilder, circumstances: Circumstances) -> None:
     """
     _refuse_what_is_replaced(root, circumstances)
     links = guests(root, circumstances)
+    in_stores = {name: where for name, where in links.items() if Path(where.rpartition(":")[0]).is_dir()}
+    if in_stores:
+        raise UnsupportedError(
+            f"{circumstances.own}: these were read from Zarr stores, and an HDF5 file can't link to them:"
+            + "".join(f"\n    {name}  ({where})" for name, where in in_stores.items())
+            + "\nMake new containers with data=nwbflow.DataIO(old.data), or export the store they are in",
+            kind=ErrorKind.FOREIGN,
+        )
     if not links or circumstances.policy in (None, "link"):
         return
     found = [f"{name}  ({where})" for name, where in links.items()]

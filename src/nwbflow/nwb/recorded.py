@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -181,7 +182,7 @@ class RecordedSeries:
         return rows
 
     async def extend_async(self, blocks: Iterable[object] | AsyncIterable[object]) -> int:
-        """Do as :meth:`extend` in a coroutine, of an asynchronous iterable (or of another one).
+        """Do as :meth:`extend` in a coroutine, of an asynchronous iterable (or of another one); others go on.
 
         Parameters
         ----------
@@ -201,6 +202,7 @@ class RecordedSeries:
         rows = 0
         async for block in _asynchronous(blocks):
             rows += (await self._recording.append_async(self._position, self._taken_apart(block))).count
+            await asyncio.sleep(0)  # an iterable that is always ready, and a queue with room, would hold the loop
         return rows
 
     def _ticket(self, place: Place) -> Ticket:

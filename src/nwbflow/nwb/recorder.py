@@ -14,7 +14,7 @@ from typing import Self
 
 import pynwb
 
-from nwbflow.errors import DurabilityError, ErrorKind, SettingsError
+from nwbflow.errors import DurabilityError, ErrorKind, SettingsError, UnsupportedError
 from nwbflow.model.events import RunFailed, RunFinished, RunStarted
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
@@ -23,6 +23,7 @@ from nwbflow.nwb.laidout import LayoutIO
 from nwbflow.nwb.policies import WhenFull, named
 from nwbflow.nwb.rates import rate_notes
 from nwbflow.nwb.recorded import RecordedSeries
+from nwbflow.nwb.stores import is_store_path
 from nwbflow.observe.hub import Progress, make_observers
 from nwbflow.observe.relay import Relay
 from nwbflow.planning.memory import parse_bytes
@@ -157,6 +158,12 @@ class Recorder:
         limit = parse_bytes(queue, "queue")
         observers = make_observers(progress)
         self._notes: list[str] = []
+        if is_store_path(path):
+            raise UnsupportedError(
+                f"{path}: recordings are made as HDF5 files; give a name that ends in .nwb, and export it to a store "
+                "when it is finished (nwbflow.NWBZarrIO(...).export)",
+                kind=ErrorKind.OPTION,
+            )
         self._path = check_target(path, overwrite=overwrite)
         self._spill = None if spill is None else check_spill(spill)
         self._has_journal = journal

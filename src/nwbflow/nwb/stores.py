@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from nwbflow.observe.hub import Progress
 from nwbflow.planning.memory import format_bytes, parse_bytes
 from nwbflow.planning.profiles import Profile
 from nwbflow.sinks.folder import check_store_target
+from nwbflow.sinks.remote import SCHEMES
 from nwbflow.sinks.staging import check_target
 
 SUFFIX = ".zarr"
@@ -36,6 +38,35 @@ _LEAST = (0, 14)
 def is_store_path(path: object) -> bool:
     """Return whether a path is the name of a Zarr store: it ends in ``.zarr``."""
     return isinstance(path, str | Path) and Path(path).name.lower().endswith(SUFFIX)
+
+
+def refuse_no_path(path: object) -> None:
+    """Refuse a target that is no path of a file or a folder.
+
+    Raises
+    ------
+    nwbflow.errors.UnsupportedError
+        Kind ``OPTION``: a URL that is no object store's, a zip file, or a store object.
+    """
+    # pathlib.Path makes one slash of two
+    url = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)) if isinstance(path, str | Path) else None
+    if url is not None and not (is_address(path) and url[1] in SCHEMES):
+        raise UnsupportedError(
+            f"{path} is a URL, and nwbflow writes to paths and, given as text (str), to addresses of object stores, "
+            "such as s3://bucket/session.nwb.zarr; write to a local disk and copy the result there",
+            kind=ErrorKind.OPTION,
+        )
+    if isinstance(path, str | Path) and Path(path).name.lower().endswith(f"{SUFFIX}.zip"):
+        raise UnsupportedError(
+            f"{path}: stores in zip files are not written; write to {Path(path).stem}, and zip that",
+            kind=ErrorKind.OPTION,
+        )
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise UnsupportedError(
+            f"a {type(path).__name__} is no path; nwbflow.NWBZarrIO(store, 'w', profile='default') writes to Zarr's "
+            "store objects, in place",
+            kind=ErrorKind.OPTION,
+        )
 
 
 def missing_zarr() -> str | None:
@@ -88,6 +119,7 @@ def check_out(path: str | Path, *, overwrite: bool) -> Path:
     nwbflow.errors.TargetError, nwbflow.errors.UnsupportedError
         As for :func:`nwbflow.write`.
     """
+    refuse_no_path(path)
     if is_address(path):
         _uploads(str(path), {}, overwrite=overwrite, room=0)
         return Address(str(path))
@@ -190,7 +222,7 @@ def write_store(
             external=external,
         ) as io,
     ):
-        io.put_in_place(drop_leftover=overwrite)
+        io.put_in_place(overwrite=overwrite)
         io.write(nwbfile, exhaust_dci=False)
     receipt: Receipt | None = io.receipt
     if receipt is None:

@@ -13,7 +13,7 @@ from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.io import NWBHDF5IO
 from nwbflow.nwb.session import RulesLike
-from nwbflow.nwb.stores import is_store_path, write_store
+from nwbflow.nwb.stores import is_store_path, refuse_no_path, write_store
 from nwbflow.nwb.ties import ExternalPolicy
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
@@ -86,6 +86,7 @@ def write(
     nwbflow.errors.NwbflowError
         What stopped it, with dataset, place and way out. An older file at `path` is then as it was.
     """
+    refuse_no_path(path)
     if is_store_path(path) or is_address(path) or storage_options is not None:
         return write_store(
             nwbfile,

@@ -259,9 +259,9 @@ class NWBZarrIO(StoreFlow, hdmf_zarr.NWBZarrIO):  # type: ignore[misc]
                 load_namespaces=load_namespaces,
             )
 
-    def put_in_place(self, *, drop_leftover: bool) -> None:
-        """Say whether what an earlier, interrupted write had left is removed when this one is in place."""
-        self._session.hold(drop_leftover=drop_leftover)
+    def put_in_place(self, *, overwrite: bool) -> None:
+        """Say whether the new store may replace another one, and what an earlier, interrupted write had left."""
+        self._session.replace(overwrite=overwrite)
 
 
 class ZarrIO(StoreFlow, StockZarrIO):  # type: ignore[misc]

@@ -83,12 +83,21 @@ def refuse_other_files(
             + "\nMake new containers with data=nwbflow.copy(old.data), or export the file they are in",
             kind=ErrorKind.FOREIGN,
         )
+    if guests and policy == "copy" and exported is None:  # hdmf-zarr would link them
+        raise UnsupportedError(
+            f"{own}: these were read from other stores, and containers can't be copied as a whole:"
+            + "".join(f"\n    {name}  ({where})" for name, (_, where) in guests.items())
+            + "\nMake new ones with data=nwbflow.DataIO(old.data), or export the store they are in; "
+            "nwbflow.NWBZarrIO without external= links them",
+            kind=ErrorKind.FOREIGN,
+        )
     refused = {} if policy != "error" or exported is not None else foreign | {n: w for n, (_, w) in guests.items()}
     if refused:
         raise LinkError(
             f"{own}: these belong to other files:"
             + "".join(f"\n    {name}  ({where})" for name, where in refused.items())
-            + "\nSay what is to become of them: nwbflow.copy(data), or external='copy' for all data",
+            + "\nSay what is to become of them: nwbflow.copy(data) for data of HDF5 files, nwbflow.DataIO(data) for "
+            "those of stores, external='copy' for both; containers must be made anew with such data",
             kind=ErrorKind.FOREIGN,
         )
 

@@ -53,9 +53,16 @@ class StoreSession(Session):
         """
         if mode not in CREATING or (mode != "w" and Path(path).exists()):
             return None
-        self._folder = StagedFolder(check_store_target(path, overwrite=True, force=force))
+        target = check_store_target(path, overwrite=True, force=force)
+        self._folder = StagedFolder(target, overwrite=mode == "w")
         self._store = StagedStore.over(self._folder)
         return self._store
+
+    def replace(self, *, overwrite: bool) -> None:
+        """Say whether this may replace a store that comes to its path meanwhile, and leftovers of an earlier write."""
+        self.hold(drop_leftover=overwrite)
+        if self._folder is not None:
+            self._folder.overwrite = overwrite
 
     @property
     def replacing(self) -> bool:

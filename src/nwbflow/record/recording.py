@@ -338,7 +338,7 @@ class Recording:
     def forked(self) -> None:
         """Take this process's hands off the files of the one it was forked from."""
         self._folder.let_go()
-        if self._file_handle is not None:
+        if self._file_handle is not None and not self._is_broken:
             with tempfile.TemporaryFile() as nowhere:  # HDF5 writes what it holds when the process ends
                 os.dup2(nowhere.fileno(), self._file_handle)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -289,4 +290,10 @@ def _finished(target: Path, series: str) -> FinishedSeries | None:
         return None
     except OSError as error:
         raise TargetError(f"{target} can't be opened: {error}", kind=ErrorKind.PERMISSION) from error
+    if stat.S_ISDIR(os.fstat(file).st_mode):
+        os.close(file)
+        raise TargetError(
+            f"{target} is a folder (a Zarr store?); only recordings, and HDF5 files, can be watched",
+            kind=ErrorKind.FOLDER,
+        )
     return FinishedSeries(file, target, series)

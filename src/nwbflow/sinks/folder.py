@@ -24,8 +24,11 @@ _SYNCERS = 8
 
 
 def replaced_path(target: Path) -> Path:
-    """Return the name under which what was replaced lies while it is being removed."""
-    return target.with_name(target.name + ".replaced")
+    """Return the name under which what was replaced lies while it is being removed.
+
+    What has this name is removed without asking, so it is one that nobody gives to a folder.
+    """
+    return target.with_name(target.name + ".replaced-by-nwbflow")
 
 
 def is_store(path: Path) -> bool:
@@ -60,7 +63,7 @@ def check_store_target(path: str | Path, *, overwrite: bool, force: bool = False
     if not target.name:
         raise TargetError(f"{target} can't be a Zarr store; give a name in it", kind=ErrorKind.FOLDER)
     partial = partial_path(target)
-    check_length(target, leftover_path(target))
+    check_length(target, max(leftover_path(target), replaced_path(target), key=lambda path: len(path.name)))
     if not target.parent.is_dir():
         raise TargetError(f"{target.parent} does not exist; make the folder first", kind=ErrorKind.FOLDER)
     if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
@@ -81,8 +84,16 @@ def check_store_target(path: str | Path, *, overwrite: bool, force: bool = False
             kind=ErrorKind.PERMISSION,
         )
     if partial.exists() and _is_locked(partial):
-        raise TargetError(f"{partial} is being written by another program (or here)", kind=ErrorKind.LOCKED)
+        raise being_written(partial)
     return target
+
+
+def being_written(partial: Path) -> TargetError:
+    """Return the error for a path that another write is under way to."""
+    return TargetError(
+        f"{partial} is being written by another program (or here); let that end first, or give another path",
+        kind=ErrorKind.LOCKED,
+    )
 
 
 def _check_what_is_there(target: Path, *, overwrite: bool, force: bool) -> None:
@@ -104,6 +115,12 @@ def _check_what_is_there(target: Path, *, overwrite: bool, force: bool) -> None:
         raise TargetError(
             f"{partial_path(target)} is left from an interrupted write; look into it, then delete it or pass "
             "overwrite=True",
+            kind=ErrorKind.EXISTS,
+        )
+    if replaced_path(target).exists():
+        raise TargetError(
+            f"{replaced_path(target)} is the store that was {target.name} until a write was killed as it replaced it; "
+            "rename it back, or pass overwrite=True to replace it",
             kind=ErrorKind.EXISTS,
         )
 
@@ -131,17 +148,22 @@ class StagedFolder:
     ----------
     target : pathlib.Path
         From :func:`check_store_target`.
+    overwrite : bool
+        Whether what is at the target when this one is put in place may be replaced.
 
     Raises
     ------
     TargetError
-        Kind ``PERMISSION``: the folder can't be made.
+        Kind ``PERMISSION``: the folder can't be made. Kind ``LOCKED``: another write has begun meanwhile.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, overwrite: bool = True) -> None:
         self.target = target
+        self.overwrite = overwrite
         self.partial = partial_path(target)
         self.published = False
+        if self.partial.exists() and _is_locked(self.partial):
+            raise being_written(self.partial)
         _sweep(target)
         self.leftover = free_name(leftover_path(target)) if self.partial.exists() else None
         try:
@@ -169,8 +191,10 @@ class StagedFolder:
         StorageError
             If syncing or renaming fails.
         TargetError
-            If another write has taken the partial folder meanwhile.
+            If another write has taken the partial folder meanwhile, or if, without `overwrite`, something has been
+            put at the target.
         """
+        self._refuse_newcomer()
         with translated(str(self.partial), "syncing to disk"):
             self._check_still_ours()
             sync_tree(self.partial)
@@ -178,6 +202,7 @@ class StagedFolder:
             self.partial.chmod(stat.S_IMODE(self.target.stat().st_mode))
         with translated(str(self.target), "putting the new store in place"):
             self._check_still_ours()
+            self._refuse_newcomer()
             old = self._exchange()
         self.published = True
         self.let_go()
@@ -202,6 +227,14 @@ class StagedFolder:
             old.rename(self.target)
             raise
         return old
+
+    def _refuse_newcomer(self) -> None:
+        if not self.overwrite and self.target.exists():
+            raise TargetError(
+                f"{self.target} was made by another program while this one wrote, so it is not replaced. The new "
+                f"store is whole in {self.partial}: rename it",
+                kind=ErrorKind.EXISTS,
+            )
 
     def _check_still_ours(self) -> None:
         try:

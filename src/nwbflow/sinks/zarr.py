@@ -220,9 +220,11 @@ class ZarrSink:
         """Return the chunks of a shard that was stored before."""
         whole = self._objects.get(self._key(at))
         count = math.prod(self._grid)
-        index = None if whole is None else parse_index(whole[-index_bytes(count) :], count)
-        if whole is None or index is None:
+        if whole is None:
             return {}
+        index = parse_index(whole[-index_bytes(count) :], count)
+        if index is None:  # writing it anew would lose what is in it
+            raise self._damaged(at)
         chunks = {
             number: whole[int(place) : int(place + size)]
             for number, (place, size) in enumerate(index)
@@ -231,17 +233,20 @@ class ZarrSink:
         self._waiting += sum(map(len, chunks.values()))
         return chunks
 
+    def _damaged(self, at: _Offset) -> VerifyError:
+        return VerifyError(
+            f"{self._name}: the index of the shard {self._key(at)} reads back different from what was stored. "
+            "Write again, to another disk if it recurs",
+            kind=ErrorKind.MISMATCH,
+        )
+
     def _index_of(self, at: _Offset) -> Any:
         if self._index is None or self._index[0] != at:
             count = math.prod(self._grid)
             found = self._objects.get(self._key(at), -index_bytes(count))
             index = None if found is None else parse_index(found, count)
             if index is None:
-                raise VerifyError(
-                    f"{self._name}: the index of the shard {self._key(at)} reads back different from what was stored. "
-                    "Write again, to another disk if it recurs",
-                    kind=ErrorKind.MISMATCH,
-                )
+                raise self._damaged(at)
             self._index = (at, index)
         return self._index[1]
 

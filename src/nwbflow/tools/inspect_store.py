@@ -50,6 +50,10 @@ def inspect_store(path: str | Path) -> FileReport:
     folder = Path(path)
     if not any(folder.iterdir()) or not is_store(folder):
         raise TargetError(f"{folder} is a folder, and no Zarr store", kind=ErrorKind.FOLDER)
+    if not (folder / "zarr.json").is_file():
+        raise TargetError(
+            f"{folder} is a Zarr v2 store, which isn't inspected; hdmf_zarr.NWBZarrV2IO reads it", kind=ErrorKind.FOLDER
+        )
     try:
         root = zarr.open_group(folder, mode="r", zarr_format=3, use_consolidated=False)
     except Exception as error:  # whatever zarr-python makes of it

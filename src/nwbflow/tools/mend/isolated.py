@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ QUIET_SECONDS = 60.0
 
 _SPEAK_SECONDS = 0.2
 _ROOM = 4 * 2**30
+_PR_SET_PDEATHSIG = 1  # of Linux: prctl(2)
 
 type Say = Callable[[str], None]
 """Tells where the work is: the name of the object that is next."""
@@ -63,15 +65,31 @@ def isolated(job: Job, *, quiet_seconds: float = QUIET_SECONDS) -> Outcome:
         Whatever happened.
     """
     reading, writing = os.pipe()
+    watcher = os.getpid()
     process = os.fork()
     if process == 0:
         os.close(reading)
+        end_with(watcher)
         _work(job, writing)
     os.close(writing)
     try:
         return _watch(process, reading, quiet_seconds)
     finally:
         os.close(reading)
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent ends, however that comes: nobody would stop it where it hangs.
+
+    Parameters
+    ----------
+    parent : int
+        Process id of the parent.
+    """
+    with suppress(OSError, AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was quicker
+        os._exit(1)
 
 
 def _work(job: Job, writing: int) -> None:

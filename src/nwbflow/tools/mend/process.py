@@ -43,7 +43,7 @@ def mend_apart(source: Path, building: Path) -> dict[str, Any]:
         start_new_session=True,
     ) as process:
         try:
-            request = {"source": str(source), "building": str(building)}
+            request = {"source": str(source), "building": str(building), "parent": os.getpid()}
             answer, said = process.communicate(json.dumps(request).encode() + b"\n")
         finally:
             with suppress(ProcessLookupError, PermissionError):
@@ -70,12 +70,14 @@ def main() -> None:
     """Mend what standard input asks for, and say on standard output what came of it."""
     import warnings
 
+    from nwbflow.tools.mend.isolated import end_with
     from nwbflow.tools.mend.mend import mend
 
     warnings.simplefilter("ignore")
     answer = os.dup(1)
     os.dup2(2, 1)  # whatever else is printed is no answer
     request = json.loads(sys.stdin.readline())
+    end_with(request["parent"])
     try:
         found = mend(Path(request["source"]), Path(request["building"]))
     except NwbflowError as error:
