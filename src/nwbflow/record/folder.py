@@ -14,8 +14,9 @@ from nwbflow.encoding.checksum import crc32
 from nwbflow.errors import ErrorKind, StorageError, TargetError
 from nwbflow.record.manifest import Manifest
 from nwbflow.sinks.hdf5 import translated
-from nwbflow.sinks.staging import JOURNAL_MANIFEST as MANIFEST
-from nwbflow.sinks.staging import being_recorded, check_length, free_name, held_here, journal_path, partial_path
+from nwbflow.sinks.occupied import JOURNAL_MANIFEST as MANIFEST
+from nwbflow.sinks.occupied import being_recorded, held_here, journal_path
+from nwbflow.sinks.staging import check_length, free_name, partial_path
 
 STRUCTURE, PUBLISHING = "structure.nwb", "publishing.json"
 ANNOUNCED = "announced.json"

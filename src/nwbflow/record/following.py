@@ -15,7 +15,8 @@ from nwbflow.record.folder import ANNOUNCED, mark_of
 from nwbflow.record.frames import FrameHead
 from nwbflow.record.manifest import LiveSeries, Manifest
 from nwbflow.record.reading import JournalReader, Received
-from nwbflow.sinks.staging import JOURNAL_MANIFEST, journal_path, partial_path
+from nwbflow.sinks.occupied import JOURNAL_MANIFEST, journal_path
+from nwbflow.sinks.staging import partial_path
 
 _MOST_TOLD = 4096
 

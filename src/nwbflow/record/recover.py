@@ -16,7 +16,8 @@ from nwbflow.record.folder import JournalFolder, kept_for_damage, mark_of, remov
 from nwbflow.record.manifest import Manifest
 from nwbflow.record.rebuild import REBUILDING, rebuild
 from nwbflow.sinks.hdf5 import translated
-from nwbflow.sinks.staging import check_length, check_target, journal_path, partial_path
+from nwbflow.sinks.occupied import journal_path
+from nwbflow.sinks.staging import check_length, check_target, partial_path
 
 SUFFIXES = (".partial", ".journal", REBUILDING)
 

@@ -15,7 +15,7 @@ from nwbflow.errors import ErrorKind, SettingsError, StorageError, TargetError
 from nwbflow.model.data import Array
 from nwbflow.record.finished import FinishedSeries
 from nwbflow.record.following import Following
-from nwbflow.sinks.staging import journal_path
+from nwbflow.sinks.occupied import journal_path
 
 _SHORTEST, _LONGEST = 0.001, 0.05
 """Pauses while nothing comes, in seconds."""

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from nwbflow.errors import ErrorKind, TargetError
 from nwbflow.sinks.hdf5 import translated
-from nwbflow.sinks.staging import check_length, free_name, journal_path, leftover_path, partial_path
+from nwbflow.sinks.occupied import is_locked, journal_path
+from nwbflow.sinks.staging import check_length, free_name, leftover_path, partial_path
 
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
@@ -83,7 +84,7 @@ def check_store_target(path: str | Path, *, overwrite: bool, force: bool = False
             f"{target} is write-protected; take the protection away (chmod u+w) to replace it",
             kind=ErrorKind.PERMISSION,
         )
-    if partial.exists() and _is_locked(partial):
+    if partial.exists() and is_locked(partial):
         raise being_written(partial)
     return target
 
@@ -125,22 +126,6 @@ def _check_what_is_there(target: Path, *, overwrite: bool, force: bool) -> None:
         )
 
 
-def _is_locked(folder: Path) -> bool:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False  # absent, or not ours to read: creating and renaming will tell
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass  # a file system without locks
-    finally:
-        os.close(handle)
-    return False
-
-
 class StagedFolder:
     """A folder under its partial name that is going to take the place of the target.
 
@@ -162,7 +147,7 @@ class StagedFolder:
         self.overwrite = overwrite
         self.partial = partial_path(target)
         self.published = False
-        if self.partial.exists() and _is_locked(self.partial):
+        if self.partial.exists() and is_locked(self.partial):
             raise being_written(self.partial)
         _sweep(target)
         self.leftover = free_name(leftover_path(target)) if self.partial.exists() else None

@@ -17,12 +17,7 @@ from h5py import h5f, h5p
 
 from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.sinks.hdf5 import translated
-
-JOURNAL_MANIFEST = "manifest.json"
-"""What a journal has from when data may have been accepted into it."""
-
-held_here: set[Path] = set()
-"""Journals that this process records into, or recovers."""
+from nwbflow.sinks.occupied import had_not_begun, is_locked, refuse_recording
 
 _NAME_BYTES = 255
 
@@ -65,7 +60,7 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
         raise TargetError(
             f"{partial}, where the file is prepared, is a link, folder or pipe; remove it", kind=ErrorKind.EXISTS
         )
-    _refuse_recording(target)
+    refuse_recording(target)
     if not overwrite:
         _refuse_existing(target)
     if not os.access(target.parent, os.W_OK | os.X_OK):
@@ -96,11 +91,6 @@ def partial_path(target: Path) -> Path:
     return target.with_name(target.name + ".partial")
 
 
-def journal_path(target: Path) -> Path:
-    """Return the folder that holds what a recording to `target` has accepted until the file is in place."""
-    return target.with_name(target.name + ".journal")
-
-
 def leftover_path(target: Path) -> Path:
     """Return where the partial file of an earlier, interrupted write is put while another one is made."""
     return target.with_name(target.name + ".partial.old")
@@ -129,46 +119,11 @@ def check_length(target: Path, beside: Path) -> None:
         )
 
 
-def being_recorded(target: Path) -> TargetError:
-    """Return the error for a path whose recording is under way, in this process or in another."""
-    if journal_path(target) in held_here:
-        text = (
-            f"{target} is being recorded or recovered right now, by this very process ({os.getpid()}): leave the with "
-            "block of its recorder, or close it; one whose variable is gone (in a notebook, say) is in "
-            "nwbflow.recorders()"
-        )
-    else:
-        text = (
-            f"{target} is being recorded or recovered right now, by another program; wait until that has ended, or "
-            "give another path"
-        )
-    return TargetError(text, kind=ErrorKind.LOCKED)
-
-
-def _refuse_recording(target: Path) -> None:
-    """Refuse a path whose recording is under way or was interrupted: its data are nowhere else."""
-    journal = journal_path(target)
-    if journal.is_dir() and is_locked(journal):
-        raise being_recorded(target)
-    if journal.exists() and not _had_not_begun(target):
-        raise TargetError(
-            f"{journal} holds the data of a recording to {target.name} that is not finished. If it is "
-            f"not running any more, finish it first: nwbflow recover {target}",
-            kind=ErrorKind.EXISTS,
-        )
-
-
-def _had_not_begun(target: Path) -> bool:
-    """Whether a recorder was interrupted before it could accept anything: there is nothing to recover."""
-    journal = journal_path(target)
-    return journal.is_dir() and not (journal / JOURNAL_MANIFEST).exists()
-
-
 def _refuse_existing(target: Path) -> None:
     partial = partial_path(target)
     if target.exists():
         raise TargetError(f"{target} exists; pass overwrite=True to replace it", kind=ErrorKind.EXISTS)
-    if partial.exists() and not _had_not_begun(target):
+    if partial.exists() and not had_not_begun(target):
         raise TargetError(
             f"{partial} is left from an interrupted write; look into it (nwbflow inspect), then delete it "
             "or pass overwrite=True",
@@ -179,23 +134,6 @@ def _refuse_existing(target: Path) -> None:
 def _refuse_locked(file: Path) -> None:
     if is_locked(file):
         raise TargetError(f"{file} is open in another program (or here); close it there first", kind=ErrorKind.LOCKED)
-
-
-def is_locked(file: Path) -> bool:
-    """Return whether somebody holds a lock that keeps others out, as HDF5 does while it writes a file."""
-    try:
-        handle = os.open(file, os.O_RDONLY)
-    except OSError:
-        return False  # absent, or not ours to read: creating and renaming will tell
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass  # a file system without locks
-    finally:
-        os.close(handle)
-    return False
 
 
 def _write_through(access: h5p.PropFAID) -> None:

@@ -21,7 +21,7 @@ from nwbflow.errors import ErrorKind, LinkError, TargetError, UnsupportedError
 from nwbflow.links.files import open_file
 from nwbflow.links.walk import DAMAGE, Member, walk
 from nwbflow.model.layout import Filter
-from nwbflow.sinks.staging import journal_path
+from nwbflow.sinks.occupied import journal_path
 from nwbflow.tools.storage_report import DatasetReport, FileReport, LinkKind, LinkReport, Storage, Totals
 
 __all__ = ["DatasetReport", "FileReport", "LinkKind", "LinkReport", "Storage", "Totals", "inspect_file"]

@@ -14,8 +14,9 @@ from nwbflow.record.folder import done_path
 from nwbflow.record.recover import SUFFIXES
 from nwbflow.record.recover import recover as finish_recording
 from nwbflow.sinks.hdf5 import translated
+from nwbflow.sinks.occupied import is_locked, journal_path
 from nwbflow.sinks.replace import refuse_full
-from nwbflow.sinks.staging import check_length, check_target, free_name, is_locked, journal_path
+from nwbflow.sinks.staging import check_length, check_target, free_name
 from nwbflow.sinks.superblock import read_superblock
 from nwbflow.tools.mend.process import mend_apart
 
