@@ -64,7 +64,7 @@ def test_with_overwrite_it_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["s3://bucket/s.nwb.zarr", "file:///s.nwb.zarr", "https://host/s.nwb", Path("s3://bucket/s.nwb.zarr")]
+    "path", ["ftp://host/s.nwb.zarr", "file:///s.nwb.zarr", "http://host/s.nwb", Path("s3://bucket/s.nwb.zarr")]
 )
 def test_a_url_is_called_one(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ _RUNNING = Group("How the command runs", sort_key=3)
 
 def convert(
     raw: Path,
-    out_file: Annotated[Path, Parameter(name="OUT")],
+    out_file: Annotated[str, Parameter(name="OUT")],
     /,
     *,
     dtype: Annotated[str, Parameter(group=_RECORDING)],
@@ -60,7 +60,7 @@ def convert(
     raw
         The recording. It is only read.
     out_file
-        The NWB file; a Zarr store if its name ends in .zarr.
+        The NWB file; a Zarr store if its name ends in .zarr, also at an address such as s3://bucket/a.nwb.zarr.
     dtype
         Type of the samples: int16, uint16, int32, float32, ...; '>i2' for the other byte order.
     channels

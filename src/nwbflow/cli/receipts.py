@@ -8,6 +8,7 @@ from rich.table import Table
 
 from nwbflow.cli.screens import DIM, clean, duration, out, ratio, say, shape, size
 from nwbflow.encoding.codecs import describe
+from nwbflow.model.address import is_address
 from nwbflow.model.events import RunFinished
 from nwbflow.model.receipt import Receipt
 from nwbflow.observe.jsonl import event_to_json
@@ -32,7 +33,8 @@ def print_receipt(receipt: Receipt) -> None:
         f"structure {duration(receipt.structure_seconds)}, samples {duration(receipt.fill_seconds)}, "
         f"verify {duration(receipt.verify_seconds)}, publish {duration(receipt.publish_seconds)}"
     )
-    rows = [("written", f"{receipt.path}, {size(size_on_disk(receipt.path))}")]
+    here = "" if is_address(receipt.path) else f", {size(size_on_disk(receipt.path))}"
+    rows = [("written", f"{receipt.path}{here}")]
     for dataset in receipt.datasets:
         layout = dataset.layout
         rows += [

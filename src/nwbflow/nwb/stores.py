@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pynwb
 
 from nwbflow.engine.afar import Executor
-from nwbflow.errors import ErrorKind, UnsupportedError
+from nwbflow.errors import ErrorKind, PlanError, SettingsError, UnsupportedError
+from nwbflow.model.address import Address, is_address
 from nwbflow.model.receipt import Receipt
-from nwbflow.nwb.containers import manager_of_guests
+from nwbflow.nwb.containers import manager_of_guests, refuse_read_from
 from nwbflow.nwb.fill import Options, Passage
 from nwbflow.nwb.session import RulesLike
 from nwbflow.nwb.ties import ExternalPolicy
 from nwbflow.observe.hub import Progress
+from nwbflow.planning.memory import format_bytes, parse_bytes
 from nwbflow.planning.profiles import Profile
 from nwbflow.sinks.folder import check_store_target
+from nwbflow.sinks.remote import SCHEMES
 from nwbflow.sinks.staging import check_target
 
 SUFFIX = ".zarr"
+UPLOADS_SHARE = 4
+"""One part in so many of the memory is for objects on their way to an object store."""
+
 _LEAST = (0, 14)
 
 
@@ -38,12 +47,14 @@ def refuse_no_path(path: object) -> None:
     Raises
     ------
     nwbflow.errors.UnsupportedError
-        Kind ``OPTION``: a URL, a zip file, or a store object.
+        Kind ``OPTION``: a URL that is no object store's, a zip file, or a store object.
     """
     # pathlib.Path makes one slash of two
-    if isinstance(path, str | Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+    url = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path)) if isinstance(path, str | Path) else None
+    if url is not None and not (is_address(path) and url[1] in SCHEMES):
         raise UnsupportedError(
-            f"{path} is a URL, and nwbflow writes to paths; write to a local disk and copy the result there",
+            f"{path} is a URL, and nwbflow writes to paths and, given as text (str), to addresses of object stores, "
+            "such as s3://bucket/session.nwb.zarr; write to a local disk and copy the result there",
             kind=ErrorKind.OPTION,
         )
     if isinstance(path, str | Path) and Path(path).name.lower().endswith(f"{SUFFIX}.zip"):
@@ -110,6 +121,9 @@ def check_out(path: str | Path, *, overwrite: bool) -> Path:
         As for :func:`nwbflow.write`.
     """
     refuse_no_path(path)
+    if is_address(path):
+        _uploads(str(path), {}, overwrite=overwrite, room=0)
+        return Address(str(path))
     if not is_store_path(path):
         return check_target(path, overwrite=overwrite)
     need_zarr()
@@ -132,7 +146,7 @@ def passage_to(path: str | Path, target: Path, options: Options) -> Passage:
         return Passage(target, options, lambda _: None, target.parent)
     from nwbflow.nwb.zarr_fill import StorePassage
 
-    return StorePassage(target, options, lambda _: None, target.parent)
+    return StorePassage(target, options, lambda _: None, None if is_address(path) else target.parent)
 
 
 class _Says(type):
@@ -166,6 +180,7 @@ def write_store(
     external: ExternalPolicy,
     executor: Executor | None,
     overwrite: bool,
+    storage_options: Mapping[str, Any] | None,
 ) -> Receipt:
     """Write an NWB file as a Zarr store; the parameters are :func:`nwbflow.write`'s.
 
@@ -176,25 +191,79 @@ def write_store(
     nwbflow.errors.NwbflowError
         As for :func:`nwbflow.write`.
     """
-    check_out(path, overwrite=overwrite)
+    target: Any = path
+    room = 0
+    if is_address(path):
+        refuse_read_from(nwbfile, str(path))
+        allowed = parse_bytes(memory)
+        room = allowed // UPLOADS_SHARE
+        memory = allowed - room
+        target = _remote_store(_uploads(str(path), storage_options or {}, overwrite=overwrite, room=room))
+    elif storage_options is not None:
+        raise SettingsError(
+            f"{path} is a path, and storage_options are for addresses such as s3://bucket/session.nwb.zarr; leave them "
+            "away",
+            kind=ErrorKind.OPTION,
+        )
+    else:
+        check_out(path, overwrite=overwrite)
     from nwbflow.nwb.zarr_io import NWBZarrIO
 
-    with NWBZarrIO(
-        path,
-        "w",
-        manager_of_guests(nwbfile),
-        profile=profile,
-        rules=rules,
-        workers=workers,
-        memory=memory,
-        verify=verify,
-        progress=progress,
-        external=external,
-        executor=executor,
-    ) as io:
+    with (
+        _share_said(room),
+        NWBZarrIO(
+            target,
+            "w",
+            manager_of_guests(nwbfile),
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            verify=verify,
+            progress=progress,
+            external=external,
+            executor=executor,
+        ) as io,
+    ):
         io.put_in_place(overwrite=overwrite)
         io.write(nwbfile, exhaust_dci=False)
     receipt: Receipt | None = io.receipt
     if receipt is None:
         raise AssertionError("a write that succeeded has a receipt")
     return receipt
+
+
+def _uploads(url: str, options: Mapping[str, Any], *, overwrite: bool, room: int) -> Any:
+    """Return what sends a store to an address, or say why it can't go there; nothing is changed."""
+    if not is_store_path(url):
+        raise UnsupportedError(
+            f"{url}: HDF5 files can't be written to object stores; give a name that ends in .zarr, such as "
+            f"{url.rstrip('/').removesuffix('.nwb')}.nwb.zarr, or write a file here and copy it",
+            kind=ErrorKind.OPTION,
+        )
+    need_zarr()
+    if importlib.util.find_spec("obstore") is None:
+        raise UnsupportedError(
+            f'{url}: writing to object stores needs obstore, which is not installed: pip install "nwbflow[s3]"',
+            kind=ErrorKind.PLUGIN,
+        )
+    from nwbflow.sinks.remote import Place
+    from nwbflow.sinks.uploads import Uploads
+
+    return Uploads(Place(url, options), overwrite=overwrite, room=room)
+
+
+def _remote_store(uploads: Any) -> Any:
+    from nwbflow.sinks.remote_store import RemoteStore
+
+    return RemoteStore(uploads)
+
+
+@contextlib.contextmanager
+def _share_said(room: int) -> Iterator[None]:
+    try:
+        yield
+    except PlanError as error:
+        if room and error.kind is ErrorKind.MEMORY:
+            error.add_note(f"besides, {format_bytes(room)} of memory= are kept for what is on its way to the server")
+        raise

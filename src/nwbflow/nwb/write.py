@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pynwb
 
 from nwbflow.engine.afar import Executor
+from nwbflow.model.address import is_address
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.io import NWBHDF5IO
@@ -31,6 +34,7 @@ def write(
     external: ExternalPolicy = "error",
     executor: Executor | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Receipt:
     """Write an NWB file: large arrays compressed in parallel, verified, and put in place in one step.
 
@@ -45,7 +49,10 @@ def write(
         What to write; not changed, and may be written again.
     path : str or pathlib.Path
         Where to; a symbolic link is followed. A name that ends in ``.zarr`` becomes a Zarr v3 store, a folder, with
-        large arrays in shards; all else an HDF5 file. The Zarr store needs ``nwbflow[zarr]``.
+        large arrays in shards; all else an HDF5 file. The Zarr store needs ``nwbflow[zarr]``. An address, such as
+        ``s3://bucket/x.nwb.zarr``, is a Zarr store in an object store; it needs ``nwbflow[s3]``. Data are sent as they
+        come, and the root's metadata last, so that no reader finds it before it is whole; the same call after an
+        interrupted one sends what is missing.
     profile : str or Profile
         ``"default"`` (gzip any reader opens, as small as level 4), ``"fast"`` (up to 7% larger, much faster),
         ``"archive"`` (smaller, with checksums), ``"cloud"`` (chunks and metadata laid out for remote reading). In
@@ -68,7 +75,11 @@ def write(
         Who computes and encodes arrays instead of threads of this process: :func:`nwbflow.parallel.dask`. Streams
         stay here.
     overwrite : bool
-        Whether a file at `path`, or what an interrupted write left beside it, may be replaced.
+        Whether a file at `path`, or what an interrupted write left beside it, may be replaced. In object stores, which
+        can't rename, the old one is gone when the first object is sent.
+    storage_options : mapping, optional
+        Settings of the object store: what ``obstore.store.from_url`` takes, such as ``endpoint``, ``region`` or
+        ``client_options``. What is not in them comes from the environment (``AWS_...``).
 
     Returns
     -------
@@ -81,7 +92,7 @@ def write(
         What stopped it, with dataset, place and way out. An older file at `path` is then as it was.
     """
     refuse_no_path(path)
-    if is_store_path(path):
+    if is_store_path(path) or is_address(path) or storage_options is not None:
         return write_store(
             nwbfile,
             path,
@@ -94,6 +105,7 @@ def write(
             external=external,
             executor=executor,
             overwrite=overwrite,
+            storage_options=storage_options,
         )
     check_target(path, overwrite=overwrite)
     with NWBHDF5IO(

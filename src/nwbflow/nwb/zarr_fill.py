@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -126,11 +127,14 @@ class StorePassage(Passage):
     take_arrays : bool
         Whether Zarr arrays that come as data without a wrapper are copied; else hdmf-zarr links them, or in exports
         takes them over with their chunks and codecs.
+    unseen : bool
+        Whether nothing of it is found by a reader before all of it is there: then incomplete shards wait.
     """
 
     kept: list[StoreReservation] = field(default_factory=list)
     jobs: int = 1
     take_arrays: bool = False
+    unseen: bool = False
     _sinks: list[ZarrSink] = field(default_factory=list)
 
     def prepare(
@@ -208,7 +212,8 @@ class StorePassage(Passage):
             for r in self.kept
         ]
         try:
-            tallies = fill(jobs, self._settings(self._flush_sinks, passing=passing), self.emit)
+            settings = self._settings(self._flush_sinks, passing=passing)
+            tallies = fill(jobs, replace(settings, checkpoint_seconds=math.inf) if self.unseen else settings, self.emit)
         except StorageError:
             raise
         except BaseException:

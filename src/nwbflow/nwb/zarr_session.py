@@ -11,12 +11,14 @@ from pathlib import Path
 import zarr
 
 from nwbflow.errors import ErrorKind, StorageError
+from nwbflow.model.address import Address, is_address
 from nwbflow.model.events import RunFailed, RunFinished
 from nwbflow.nwb.session import CREATING, Session
 from nwbflow.nwb.zarr_fill import StorePassage
 from nwbflow.observe.hub import Hub
 from nwbflow.sinks.folder import StagedFolder, check_store_target
 from nwbflow.sinks.hdf5 import translated
+from nwbflow.sinks.remote_store import RemoteStore
 from nwbflow.sinks.zarr_store import StagedStore
 
 
@@ -101,18 +103,24 @@ class StoreSession(Session):
             )
         self._hub = Hub(self._observers)
         growing = self._growing
+        remote = root.store if isinstance(root.store, RemoteStore) else None
         passage = self._storing = StorePassage(
-            Path(path), self.options(), self._hub.emit, None if growing is None else growing.partial.parent
+            _path_of(path), self.options(), self._hub.emit, None if growing is None else growing.partial.parent
         )
         try:
             with _own_errors():
                 yield passage
+            if remote is not None:
+                passage.unseen = True
+                remote.begin()
             passage.fill_store(root, side_by_side=side_by_side)
             if consolidate:
                 _consolidate(root, path)
+            if remote is not None:
+                self._send_structure(remote, passage)
             self._put_in_place(passage)
         except BaseException as error:
-            self._give_up_store(path, error)
+            self._give_up_store(path, error, remote)
             raise
         finally:
             self._storing = None
@@ -132,7 +140,13 @@ class StoreSession(Session):
         self._hub.emit(RunFinished(receipt=self.receipt))
         self._hub.close()
 
-    def _give_up_store(self, path: str, error: BaseException) -> None:
+    def _send_structure(self, remote: RemoteStore, passage: StorePassage) -> None:
+        """Send the small rest of a store whose arrays are there, and with it make it one."""
+        noted = remote.finish(verify=self._verify != "no")
+        if noted is not None:
+            passage.notes.append(noted)
+
+    def _give_up_store(self, path: str, error: BaseException, remote: RemoteStore | None) -> None:
         growing = self._growing
         self._failed = True
         kept = growing is not None and _has_content(growing.partial)
@@ -142,10 +156,12 @@ class StoreSession(Session):
             error.add_note(f"{before}. What was written so far is kept in {growing.partial.name} beside it")
         elif growing is not None:
             growing.discard()
+        elif remote is not None:
+            error.add_note(remote.give_up())
         else:
             error.add_note(f"{path} was written in place: what was stored before this error is in it")
         partial = growing.partial if growing is not None and kept else None
-        self._hub.emit(RunFailed(path=Path(path), partial=partial, error=f"{type(error).__name__}: {error}"))
+        self._hub.emit(RunFailed(path=_path_of(path), partial=partial, error=f"{type(error).__name__}: {error}"))
         self._hub.close()
 
     def go_in_place(self) -> None:
@@ -169,6 +185,10 @@ class StoreSession(Session):
         """Remove a staged store that was never handed over."""
         if self._growing is not None:
             self._growing.discard()
+
+
+def _path_of(path: str) -> Path:
+    return Address(path) if is_address(path) else Path(path)
 
 
 def _consolidate(root: zarr.Group, path: str) -> None:

@@ -12,6 +12,8 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByt
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from nwbflow.sinks.remote_store import RemoteStore
+
 
 class Objects(Protocol):
     """Stores bytes under a key, whole or not at all, and gives them back."""
@@ -139,6 +141,8 @@ class StoreObjects:
 
 def objects_of(store: Store, path: str) -> Objects:
     """Return the objects of the array at `path`, as files where the store is a folder."""
+    if isinstance(store, RemoteStore):
+        return store.objects(path)
     root = getattr(store, "root", None)
     if isinstance(root, Path):
         return FolderObjects(root / path.strip("/"))

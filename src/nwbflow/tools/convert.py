@@ -13,6 +13,7 @@ import numpy as np
 import pynwb
 
 from nwbflow.errors import ErrorKind, SettingsError, SourceError, TargetError, UnsupportedError
+from nwbflow.model.address import is_address
 from nwbflow.model.layout import Shape
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.data import raw
@@ -133,7 +134,7 @@ def convert_raw(
     raw_path : str or pathlib.Path
         The recording: samples x channels in C order, nothing between or after them. It is only read.
     out : str or pathlib.Path
-        The NWB file; a Zarr store if the name ends in ``.zarr``.
+        The NWB file; a Zarr store if the name ends in ``.zarr``, also at an address (``s3://...``).
     dtype : str
         Type of the elements, byte order included, such as ``"int16"`` or ``">i2"``; integers and floats.
     series : SeriesSettings
@@ -229,8 +230,8 @@ def plan_raw(
     held = draft.nwbfile.acquisition[series.series_name]
     shape = tuple(held.data.shape)
     return ConversionPlan(
-        path=Path(out),
-        replaces=target.exists(),
+        path=target if is_address(out) else Path(out),
+        replaces=overwrite if is_address(out) else target.exists(),
         series=f"/acquisition/{held.name}",
         series_type=held.neurodata_type,
         shape=shape,
