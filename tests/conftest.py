@@ -1,5 +1,6 @@
 """Makes the shared helpers importable as ``support``, and offers what most rooms need."""
 
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C is tested, here and in programs started from here
 
 POOLS = ("asyncio_", "zarr_io", "ThreadPoolExecutor")
 """Threads that zarr and dask keep for as long as the process lives."""

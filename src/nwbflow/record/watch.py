@@ -19,6 +19,9 @@ WINDOW_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 """How often the disk is asked."""
 
+PATIENCE_SECONDS = 1.0
+"""How long its answer is waited for at the end."""
+
 
 class Watch:
     """Tells how a recording stands.
@@ -99,10 +102,12 @@ class _Disk:
         self._stopped = threading.Event()
         self.free = self.journal_bytes = 0
         self._look()
-        threading.Thread(target=self._look_again, name="nwbflow-disk", daemon=True).start()
+        self._thread = threading.Thread(target=self._look_again, name="nwbflow-disk", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         self._stopped.set()
+        self._thread.join(PATIENCE_SECONDS)  # not longer: the disk may have stalled
 
     def _look_again(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
