@@ -108,7 +108,8 @@ def test_when_both_are_full_it_waits_and_goes_on_where_there_is_room(freed, requ
         for file in ballast.values():
             file.unlink()
         notes = recorder.close().notes
-        assert sum("Nothing is acknowledged until then" in note for note in notes) == 1
+        told = sum("Nothing is acknowledged until then" in note for note in notes)
+        assert 1 <= told <= 2  # for each time that there was no room: what was freed may be taken at once
         assert is_noise(disk / "session.nwb", 9)
         assert list(second.iterdir()) == []
     finally:
