@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from writelog import CHANGES, Kind, NoCompilerError, environment, read_log, shim
 from writer import COLUMNS, ROWS, Writer, samples
 
 OLD_SEED, NEW_SEED = 100, 200
+DISK_MIB = 8
 DATASETS = ("acquisition/raw/data", "acquisition/filtered/data")
 
 
@@ -235,21 +235,6 @@ def test_any_single_failing_write_is_an_error_and_the_old_file_stays(how, target
         if problem:
             problems.append(f"write {number} of {writes}: {problem}")
     assert not problems, f"{len(problems)}:\n" + "\n".join(problems)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 8 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root and the mount command")
-    options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small file system can't be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # also while a process still holds it
 
 
 @pytest.mark.requirement("W6")

@@ -14,6 +14,7 @@ from support import session
 import nwbflow
 from nwbflow.errors import ErrorKind, StorageError
 
+DISK_MIB = 8
 KILLER = Path(__file__).with_name("zarr_killer.py")
 
 
@@ -34,21 +35,6 @@ def test_a_killed_write_leaves_the_path_absent_or_whole(tmp_path, kind, before):
     names = {"s.nwb.zarr", "s.nwb.zarr.partial", "s.nwb.zarr.replaced-by-nwbflow"}
     assert all(set(one["left"]) <= names for one in found), found
     assert [one["after"] for one in found] == [["None", "new", ["s.nwb.zarr"]]] * len(found)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 8 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root and the mount command")
-    options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small file system can't be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _contents(folder):

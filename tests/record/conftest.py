@@ -12,14 +12,29 @@ import nwbflow
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
+import rig
 from reader import Reader
 from support import session
+from writelog import NoCompilerError, environment, shim
+from writer import Writer
 
 
 @pytest.fixture(scope="session")
 def reader():
     """A process that opens files in stock PyNWB."""
     with Reader() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """A process that starts rigs whose changes can be logged, and made to fail."""
+    try:
+        shim()
+    except NoCompilerError as error:
+        pytest.skip(str(error))
+    nowhere = tmp_path_factory.mktemp("nowhere")
+    with Writer(environment(nowhere, nowhere.parent / "nothing.log"), rig.__file__) as process:
         yield process
 
 

@@ -17,32 +17,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import rig
-from reader import Reader
 from replay import power_cut, replay
-from writelog import CHANGES, NoCompilerError, environment, read_log, record, shim
-from writer import Writer
+from writelog import CHANGES, NoCompilerError, read_log, record, shim
 
 ACKS = "acks"
 FILE = "session.nwb"
-
-
-@pytest.fixture(scope="module")
-def logged(tmp_path_factory):
-    """A process that starts rigs whose changes can be logged."""
-    try:
-        shim()
-    except NoCompilerError as error:
-        pytest.skip(str(error))
-    nowhere = tmp_path_factory.mktemp("nowhere")
-    with Writer(environment(nowhere, nowhere.parent / "nothing.log"), rig.__file__) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def reader():
-    """A process that opens files in stock PyNWB."""
-    with Reader() as process:
-        yield process
 
 
 class Judge:

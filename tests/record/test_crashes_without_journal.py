@@ -1,7 +1,6 @@
 """Crashes and faults of recordings without a journal: every point, every loss, and the promise holds."""
 
 import contextlib
-import os
 import random
 import shutil
 import subprocess
@@ -13,25 +12,12 @@ import rig
 from replay import power_cut, replay
 from support import session
 from test_crash_points import ACKS, FILE, Judge, recorded
-from writelog import CHANGES, Kind, NoCompilerError, environment, read_log, shim
-from writer import Writer
+from writelog import CHANGES, Kind, read_log
 
 import nwbflow
 from nwbflow.errors import DurabilityError, ErrorKind, StorageError, TargetError
 
 LIGHT = {"journal": False}
-
-
-@pytest.fixture(scope="module")
-def logged(tmp_path_factory):
-    """A process that starts rigs whose writes are logged, and can be made to fail."""
-    try:
-        shim()
-    except NoCompilerError as error:
-        pytest.skip(str(error))
-    nowhere = tmp_path_factory.mktemp("nowhere")
-    with Writer(environment(nowhere, nowhere.parent / "nothing.log"), rig.__file__) as process:
-        yield process
 
 
 @pytest.mark.requirement("S2")
@@ -131,21 +117,6 @@ def test_any_single_failing_write_or_sync_ends_the_recording_and_loses_nothing(l
             problems += [f"{fault}: {p}" for p in rig.violations(seen, "paired", end.said.get("acknowledged", {}))]
     assert not problems
     assert sum(end.code != 0 and "acknowledged" in end.said for end in ends) > 5
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 12 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root and the mount command")
-    options = ["-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small file system can't be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def noise(number):

@@ -9,40 +9,12 @@ import numpy as np
 import pytest
 import rig
 from support import session
-from writelog import Kind, NoCompilerError, environment, read_log, shim
-from writer import Writer
+from writelog import Kind, read_log
 
 import nwbflow
 from nwbflow.errors import DurabilityError, ErrorKind
 from nwbflow.model.events import Warned
 from nwbflow.record import journal
-
-
-@pytest.fixture(scope="module")
-def logged(tmp_path_factory):
-    """A process that starts rigs whose writes can be made to fail."""
-    try:
-        shim()
-    except NoCompilerError as error:
-        pytest.skip(str(error))
-    nowhere = tmp_path_factory.mktemp("nowhere")
-    with Writer(environment(nowhere, nowhere.parent / "nothing.log"), rig.__file__) as process:
-        yield process
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 12 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root and the mount command")
-    options = ["-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    done = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small file system can't be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(folder):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO
 from support import session
-from test_disk import fill, small_disk  # noqa: F401
+from test_disk import fill
 
 import nwbflow
 from nwbflow.errors import DurabilityError

@@ -17,8 +17,8 @@ import pytest
 import rig
 from replay import power_cut, replay
 from support import session
-from test_crash_points import ACKS, FILE, Judge, logged, recorded  # noqa: F401
-from test_disk import fill, noise, small_disk  # noqa: F401
+from test_crash_points import ACKS, FILE, Judge, recorded
+from test_disk import fill, noise
 from writelog import CHANGES
 from writer import Writer
 
@@ -277,7 +277,7 @@ def test_a_file_system_that_is_frozen_holds_nobody_and_a_kill_then_loses_nothing
 
 
 @pytest.fixture
-def spilled(logged, tmp_path, spill):  # noqa: F811
+def spilled(logged, tmp_path, spill):
     """A recording whose journal failed and that died later, and what was acknowledged."""
     path = tmp_path / "live" / FILE
     path.parent.mkdir()
@@ -367,7 +367,7 @@ class SpillJudge(Judge):
 
 @pytest.mark.requirement("S2", "S3")
 def test_at_every_point_of_a_recording_that_spills_what_was_acknowledged_is_recovered(
-    logged,  # noqa: F811
+    logged,
     reader,
     tmp_path,
 ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,8 +19,9 @@ from nwbflow.engine.job import Job
 from nwbflow.errors import ErrorKind, StorageError
 from nwbflow.links.targets import Target
 from nwbflow.model.data import Source
-from nwbflow.model.encoding import Encoded
+from nwbflow.model.encoding import Encoded, Encoder
 from nwbflow.model.layout import Layout
+from nwbflow.model.sink import Sink
 from nwbflow.nwb.candidates import datasets
 from nwbflow.nwb.layouts import Storage
 from nwbflow.planning.memory import COPIES, DatasetPlan, Feed, Request
@@ -131,8 +132,23 @@ def job_of(reservation: Reservation, plan: DatasetPlan, *, aside: bool) -> Job:
     _compare(name, sink.layout, storage.layout)
     layout = storage.layout
     encoder = encoder_for(layout, effort=storage.effort) if layout.chunks is not None else None
+    stored = partial(_stored, storage.candidate.copied) if storage.kept and storage.candidate.copied else None
+    return planned_job(storage, plan, layout, sink, encoder, aside=aside, stored=stored)
+
+
+def planned_job(
+    storage: Storage,
+    plan: DatasetPlan,
+    layout: Layout,
+    sink: Sink,
+    encoder: Encoder | None,
+    *,
+    aside: bool,
+    stored: Callable[[], Iterator[tuple[tuple[int, ...], Encoded]]] | None = None,
+) -> Job:
+    """Return the engine's job for a dataset that is there, in the memory that was planned for it."""
     return Job(
-        name=name,
+        name=storage.candidate.name,
         data=storage.candidate.data,
         layout=layout,
         sink=sink,
@@ -142,7 +158,7 @@ def job_of(reservation: Reservation, plan: DatasetPlan, *, aside: bool) -> Job:
         in_flight=plan.in_flight,
         grow=storage.grow,
         aside=aside,
-        stored=partial(_stored, storage.candidate.copied) if storage.kept and storage.candidate.copied else None,
+        stored=stored,
     )
 
 

@@ -26,8 +26,9 @@ from nwbflow.model.layout import Layout, Shape
 from nwbflow.nwb.candidates import Candidate, datasets, find
 from nwbflow.nwb.fill import Options, Passage
 from nwbflow.nwb.layouts import Storage
+from nwbflow.nwb.reservations import planned_job
 from nwbflow.nwb.zarr_layouts import Decider, dressed, reserve_bytes
-from nwbflow.planning.memory import COPIES, DatasetPlan, format_bytes
+from nwbflow.planning.memory import DatasetPlan, format_bytes
 from nwbflow.planning.shards import SHARD_BYTES
 from nwbflow.sinks.zarr import ZarrSink
 
@@ -247,18 +248,7 @@ class StorePassage(Passage):
         encoder = zarr_encoder(layout, storage.effort)
         if encoder is None and layout.shards is not None:
             layout = replace(layout, chunks=layout.shards)  # zarr-python is given whole shards
-        return Job(
-            name=name,
-            data=storage.candidate.data,
-            layout=layout,
-            sink=sink,
-            encoder=encoder,
-            band_bytes=max(1, plan.band_bytes),
-            open_bytes=max(layout.chunk_bytes, plan.peak_bytes - COPIES * plan.in_flight * layout.chunk_bytes),
-            in_flight=plan.in_flight,
-            grow=storage.grow,
-            aside=aside,
-        )
+        return planned_job(storage, plan, layout, sink, encoder, aside=aside)
 
 
 def _unwrapped(data: Any) -> Any:
