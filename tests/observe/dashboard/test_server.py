@@ -71,6 +71,7 @@ def test_metrics_are_there_for_a_real_parser(page, get, tmp_path):
 def test_events_begin_with_all_there_is_and_end_with_a_farewell(page, tmp_path):
     page(runs.started(("/a",), 3))
     found = []
+    ending = threading.Thread(target=page.stop)
     with httpx.stream("GET", f"{page.url}events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = answer.iter_lines()
@@ -80,7 +81,8 @@ def test_events_begin_with_all_there_is_and_end_with_a_farewell(page, tmp_path):
             if number == 0:
                 page(runs.chunk("/a", 0))
             if number == 1:
-                threading.Thread(target=page.stop).start()
+                ending.start()
+    ending.join()
     (_, first), (_, second), *_, (_, last), (bye, _) = found
     assert "history" in first
     assert "history" not in second

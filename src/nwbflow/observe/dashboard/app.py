@@ -126,20 +126,28 @@ class Events:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         self._feed.followers += 1
+        try:
+            taken = await self._follow(receive, give)
+            if taken:
+                # a browser may forget what it has not looked at yet, if an answer breaks off
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._feed.followers -= 1
+        if not taken and (drop := scope.get("state", {}).get("drop")):
+            drop()
+            await asyncio.sleep(0)  # until the server knows
+
+    async def _follow(self, receive: Receive, give: Callable[[bytes], Any]) -> bool:
+        """Give messages until the client goes, or there are no more; return False if it left them unread."""
         following = asyncio.create_task(self._feed.follow(give))
         leaving = asyncio.create_task(_until_gone(receive))
         try:
             await asyncio.wait({following, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._feed.followers -= 1
             for task in (following, leaving):
                 task.cancel()
             results = await asyncio.gather(following, leaving, return_exceptions=True)
-        if isinstance(results[0], TimeoutError) and (drop := scope.get("state", {}).get("drop")):
-            drop()
-            await asyncio.sleep(0)  # until the server knows
-        else:
-            await send({"type": "http.response.body", "body": b""})
+        return not isinstance(results[0], TimeoutError)
 
 
 class Metrics:

@@ -26,6 +26,7 @@ MOST_CONNECTIONS = 128
 _TICK = 0.5  # seconds between two messages
 _GREETING = 10.0  # seconds a client has to say what it wants
 _FAREWELL = 1.0  # seconds for the last message to be taken
+_ROUNDS = 5  # of the event loop, from a connection's being accepted to its being known, and to its being closed
 _SEND_BUFFER = 1 << 17  # bytes the system keeps for a client that doesn't read
 
 _log = logging.getLogger("nwbflow.dashboard")
@@ -183,16 +184,23 @@ class Server:
         await self._part()
         self._uvicorn.should_exit = True
         await serving
+        await self._close_latecomers()
 
     async def _part(self) -> None:
         """Wait for clients to take their last message, and drop those that don't."""
-        state = self._uvicorn.server_state
         with suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL):
                 while self._feed.followers:
                     await asyncio.sleep(0.02)
-        for connection in list(state.connections):
-            connection.transport.abort()
+        for connection in list(self._uvicorn.server_state.connections):
+            connection.transport.abort() if self._feed.followers else connection.transport.close()
+
+    async def _close_latecomers(self) -> None:
+        """Close what was accepted while the port was given up."""
+        for _ in range(_ROUNDS):
+            for connection in list(self._uvicorn.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)
 
 
 def _stop_all() -> None:
