@@ -97,10 +97,11 @@ def check_executor(executor: Executor | None) -> Executor | None:
     SettingsError
         If it is anything else, such as a Dask client itself.
     """
-    if executor is None or all(hasattr(executor, name) for name in ("begin", "check", "run")):
+    if executor is None or all(hasattr(executor, name) for name in ("begin", "takes", "check", "run")):
         return executor
     raise SettingsError(
-        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) returns, or None",
+        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) or nwbflow.parallel.processes() "
+        "returns, or None",
         kind=ErrorKind.OPTION,
     )
 
@@ -201,7 +202,7 @@ class Passage:
         executor.begin()
         for storage in storages:
             data = storage.candidate.data
-            if isinstance(data, Source):
+            if isinstance(data, Source) and executor.takes(data):
                 executor.check(storage.candidate.name, data, storage.layout)
         return executor.workers
 
