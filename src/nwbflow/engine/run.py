@@ -215,6 +215,7 @@ class _Run:
     # --- taking in ----------------------------------------------------------------------
 
     def _begin(self, job: Job) -> None:
+        self._tally[job.name].seconds -= time.perf_counter()
         if isinstance(job.data, Stream) and not isinstance(job.data, Source):
             self._assemblers[job.name] = Assembler(job, partial(self._reload, job))
         self.emit(DatasetStarted(dataset=job.name, layout=job.layout, raw_bytes=job.raw_bytes))
@@ -363,6 +364,7 @@ class _Run:
             tally.delivered = assembler.delivered
         job.sink.resize(shape)
         tally.shape = shape
+        tally.seconds += time.perf_counter()
         self.emit(DatasetFinished(dataset=job.name, receipt=tally.receipt()))
 
     def stop(self, error: BaseException) -> None:

@@ -25,14 +25,19 @@ from nwbflow.model.data import Source, Stream
 from nwbflow.model.events import Event, RunStarted, Warned
 from nwbflow.model.receipt import DatasetReceipt, Receipt
 from nwbflow.nwb.candidates import Candidate, find, foreign_wrappers, links
+from nwbflow.nwb.external import TargetSource
 from nwbflow.nwb.layouts import Storage, Wishes, decide
 from nwbflow.nwb.reservations import Reservation, job_of, request_of
 from nwbflow.nwb.said import Adoption
 from nwbflow.planning.memory import Plan, make_plan
 from nwbflow.sinks.hdf5 import translated
+from nwbflow.sources.arrays import SliceSource
 
 CHECKPOINT_SECONDS = 10.0
 """Least time between two flushes while data that can't be read again are arriving."""
+
+READING_SECONDS = 2.0
+"""Reading that takes as long as this, and half of all the time, is worth a note."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +294,13 @@ class Passage:
                     f"its blocks had up to {tally.largest_block / 1e6:.0f} MB, more than memory= allows; they are the "
                     "iterator's own memory: make smaller ones",
                 )
+            if self._starved(tally):
+                self.say(
+                    receipt.name,
+                    f"{tally.read_seconds:.1f} of {tally.seconds:.1f} s went into reading its data in this process, "
+                    f"and the {self.options.workers} encoding threads had little to do. If that is computing or "
+                    "decoding, executor=nwbflow.parallel.processes() does it on all cores",
+                )
             if receipt.unwritten:
                 self.say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
             if tally.scattered:
@@ -297,6 +309,13 @@ class Passage:
                     f"{tally.scattered} blocks with selections that are no rectangle went through "
                     f"{tally.job.sink.backend} one by one; its chunks carry no checksum of ours and were not verified",
                 )
+
+    def _starved(self, tally: Tally) -> bool:
+        """Return whether other processes might have read what the encoders waited for."""
+        job = tally.job
+        elsewhere = isinstance(job.data, SliceSource | TargetSource) and job.encoder is not None and job.stored is None
+        slow = tally.read_seconds >= max(READING_SECONDS, tally.seconds / 2)
+        return elsewhere and slow and self.options.executor is None and self.options.workers > 1
 
     def say(self, dataset: str, text: str) -> None:
         """Note something a careful user wants to know of a dataset."""
