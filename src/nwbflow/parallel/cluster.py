@@ -135,7 +135,7 @@ class DaskExecutor:
         try:
             while not self._threads():
                 self._give_up("before anything was written")
-                if self.client.status == "running" and (call is None or call.status in ("cancelled", "error")):
+                if self.client.status == "running" and (call is None or call.status == "cancelled"):
                     call = self.client.submit(version, pure=False)
                 time.sleep(_GLANCE)
         finally:

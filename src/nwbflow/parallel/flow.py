@@ -148,6 +148,7 @@ class Flow:
             self.file = None
             yield from self._again(task)
             return
+        task.future.release()  # at once, not when the last frame that knows it goes: an error may hold frames for long
         self.tasks.popleft()
         self.executor.fresh()
         self.executor.watch(self._place(task.region))
