@@ -313,7 +313,20 @@ def abandon(file: h5py.File) -> None:
     if file:
         _redirect(file)
         with _no_size_limit():
+            _settle(file)
             file.close()
+
+
+def _settle(file: h5py.File) -> None:
+    """Bring HDF5's cache into order, so that closing does not fail half-way.
+
+    If flushing a dataset fails, the cache's list of what is to be written stays switched on
+    (``H5C__flush_marked_entries`` of HDF5 1.14). The next flush of the file complains of that, and switches it off.
+    Closing complains of it too, but has freed the file by then, and whoever touches it next, HDF5's own exit
+    included, crashes the process.
+    """
+    with contextlib.suppress(RuntimeError, OSError):
+        file.flush()
 
 
 @contextlib.contextmanager
