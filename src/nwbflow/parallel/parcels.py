@@ -79,7 +79,7 @@ def lazy(source: Source) -> Any:
 def pieces_of(source: Source) -> Shape | None:
     """Return the shape of the pieces in which a source is computed or stored; ``None`` where it has none."""
     array = source.array if isinstance(source, SliceSource) else None
-    chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
+    chunks = getattr(array, "chunks", None)
     if not isinstance(chunks, tuple) or len(chunks) != len(source.shape):
         return None
     return tuple(max(sizes, default=1) if isinstance(sizes, tuple) else int(sizes) for sizes in chunks)

@@ -104,7 +104,7 @@ class ProcessExecutor:
             found = self._seen(source, layout)
         except BrokenProcessPool as error:
             raise ExecutorError(
-                f"{name}: the process that opened its data ended at once (crashed or killed)", kind=ErrorKind.WORKERS
+                f"{name}: two processes that opened its data ended at once (crashed or killed)", kind=ErrorKind.WORKERS
             ) from error
         except Exception as error:
             raise SourceError(
@@ -130,7 +130,12 @@ class ProcessExecutor:
         parcel = self.parcel(source)
         if isinstance(parcel, Exception):
             raise parcel
-        return self.submit(look, parcel)[1].result()
+        pool, answer = self.submit(look, parcel)
+        try:
+            return answer.result()
+        except BrokenProcessPool:  # perhaps one that had died before; if it is this source, it ends the next one too
+            self.renew(pool)
+            return self.submit(look, parcel)[1].result()
 
     def run(self, kit: Kit, source: Source, /) -> Generator[Batch | None]:
         """Yield every block once, in storage order; ``None`` now and then while waiting.
