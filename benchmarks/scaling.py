@@ -106,7 +106,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} at the beginning")
-    print("cpu x leaves out processes of pools and clusters, which go on; with them only wall x means something")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder, dask_cluster(1) as one, dask_cluster(2) as two:
         place = Path(folder) / "in"
         place.mkdir()
