@@ -100,7 +100,8 @@ def check_executor(executor: Executor | None) -> Executor | None:
     if executor is None or all(hasattr(executor, name) for name in ("begin", "check", "run")):
         return executor
     raise SettingsError(
-        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) returns, or None",
+        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) returns, or None; with "
+        "nwbflow.parallel.mpi(comm), call nwbflow.write on every rank",
         kind=ErrorKind.OPTION,
     )
 
