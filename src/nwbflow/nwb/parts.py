@@ -52,8 +52,10 @@ def part(data: Any, *, start: int | Sequence[int], shape: Shape) -> SourceData:
     whole = tuple(int(n) for n in shape)
     first = (int(start), *(0 for _ in whole[1:])) if isinstance(start, int | np.integer) else tuple(map(int, start))
     ranks = {len(whole), len(first), len(mine.shape)}
-    if len(ranks) != 1 or not whole or any(
-        o < 0 or o + n > length for o, n, length in zip(first, mine.shape, whole, strict=True)
+    if (
+        len(ranks) != 1
+        or not whole
+        or any(o < 0 or o + n > length for o, n, length in zip(first, mine.shape, whole, strict=True))
     ):
         raise SettingsError(
             f"a part of shape {mine.shape} at {start} doesn't lie in a dataset of shape {shape}: start is where its "

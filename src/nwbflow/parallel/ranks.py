@@ -116,7 +116,9 @@ def follow(wire: Wire, scout: Callable[[], Scouted]) -> Receipt:
         return outcome
     if trouble is not None and not isinstance(trouble, Exception):
         raise trouble  # an interrupt stays one
-    raise outcome.error() if isinstance(outcome, Failure) else AssertionError("trouble was not heard of")
+    if not isinstance(outcome, Failure):
+        raise AssertionError("rank 0 finished without what this rank had") from trouble
+    raise outcome.error() from trouble
 
 
 def here() -> Place:
@@ -230,7 +232,7 @@ class _Gathering:
             for lane in lanes:
                 while (batch := lane.poll()) is None:
                     self._listen()
-                    if not any([encoding.feed() for encoding in fed]):
+                    if not sum(encoding.feed() for encoding in fed):  # all of them
                         time.sleep(NAP)
                         yield None
                 for encoding in fed:

@@ -75,12 +75,10 @@ class Failure:
 
     def error(self) -> BaseException:
         """Return the error, with a note of where it was raised."""
-        found: Any = None
-        if self.pickled is not None:
-            with contextlib.suppress(Exception):
-                found = pickle.loads(self.pickled)
-        if not isinstance(found, BaseException):
-            found = ExecutorError(f"rank {self.rank} raised {self.text}", kind=ErrorKind.WORKERS)
+        found: BaseException = ExecutorError(f"rank {self.rank} raised {self.text}", kind=ErrorKind.WORKERS)
+        with contextlib.suppress(Exception):
+            given = pickle.loads(self.pickled or b"")
+            found = given if isinstance(given, BaseException) else found
         if not any(note.startswith("raised on rank ") for note in getattr(found, "__notes__", ())):
             found.add_note(f"raised on rank {self.rank}:\n{self.trace}")
         return found

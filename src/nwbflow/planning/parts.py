@@ -31,7 +31,8 @@ def lengths_of(region: Region) -> Shape:
 
 def overlap(parts: Sequence[Region]) -> tuple[int, int, Region] | None:
     """Return the numbers of two parts that share elements, and what they share; ``None`` if none do."""
-    order = sorted((at for at in range(len(parts)) if math.prod(lengths_of(parts[at]))), key=lambda at: parts[at][0].start)
+    filled = (at for at in range(len(parts)) if math.prod(lengths_of(parts[at])))
+    order = sorted(filled, key=lambda at: parts[at][0].start)
     for place, one in enumerate(order):
         for other in order[place + 1 :]:
             if parts[other][0].start >= parts[one][0].stop:
@@ -106,7 +107,9 @@ def _divided(part: Region, chunks: Shape, shape: Shape) -> Iterator[tuple[int, .
         yield from product(*full[:axis], rim, *outer[axis + 1 :])
 
 
-def runs(offsets: Sequence[tuple[int, ...]], chunks: Shape, shape: Shape, itemsize: int, max_bytes: int) -> list[Region]:
+def runs(
+    offsets: Sequence[tuple[int, ...]], chunks: Shape, shape: Shape, itemsize: int, max_bytes: int
+) -> list[Region]:
     """Join chunks that follow each other along the last axis to regions.
 
     Parameters
