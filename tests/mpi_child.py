@@ -4,7 +4,6 @@ Each rank leaves what it saw in ``CASE-RANK.json``.
 """
 
 import json
-import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -175,8 +174,8 @@ def faults(folder):
         "short, but other": lambda: {"x": {"data": [COMM.rank, 1, 2]}},
         "iterators": lambda: {"x": {"data": nwbflow.blocks([values(0, 10)], shape=(None, COLUMNS), dtype="i2")}},
         "closed": lambda: {"x": {"data": on(1, nwbflow.DataIO(gone), values(0, 100))}},
-        "there": lambda: third(),
-        "memory": lambda: third(),
+        "there": third,
+        "memory": third,
     }
     found = {}
     for name, series in cases.items():

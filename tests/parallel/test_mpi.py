@@ -103,7 +103,8 @@ def test_stock_pynwb_opens_what_ranks_wrote(written):
     code = (
         "import sys; from pynwb import NWBHDF5IO, validate\n"
         "with NWBHDF5IO(sys.argv[1], 'r') as io:\n"
-        "    for series in io.read().acquisition.values(): print(series.name, series.data.shape, series.data[-1:].sum())\n"
+        "    for series in io.read().acquisition.values():\n"
+        "        print(series.name, series.data.shape, series.data[-1:].sum())\n"
         "assert not validate(path=sys.argv[1])"
     )
     done = subprocess.run(
