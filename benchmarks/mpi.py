@@ -1,6 +1,7 @@
 """Ranks of MPI against threads, on the same cores.
 
-Run it as ``mpirun -n 2 python -m benchmarks.mpi [--seconds 20] [--rounds 5]``. With a build of h5py for MPI, collective writing through HDF5's own filters is measured too.
+Run it as ``mpirun -n 2 python -m benchmarks.mpi [--seconds 20] [--rounds 5]``. With a build of h5py for MPI, collective
+writing through HDF5's own filters is measured too.
 """
 
 from __future__ import annotations

@@ -157,7 +157,6 @@ def closed(folder):
 
 def faults(folder):
     """Let one rank after another do wrong; all must hear of it, and go on."""
-    size = COMM.size
     (folder / "there.nwb").touch() if COMM.rank == 0 else None
     gone = closed(folder)
     cases = {
@@ -188,7 +187,23 @@ def faults(folder):
             notes = "\n".join(getattr(error, "__notes__", ()))
             found[name] = [type(error).__name__, str(getattr(error, "kind", "")), str(error), notes]
     write(third(), folder / "after.nwb")
-    return {"found": found, "size": size}
+    return {"found": found, "misused": misused(folder)}
+
+
+def misused(folder):
+    """Use what MPI needs in ways that can't be; return the errors."""
+    ways = {
+        "no communicator": lambda: nwbflow.parallel.mpi("world"),
+        "null communicator": lambda: nwbflow.parallel.mpi(MPI.COMM_NULL),
+        "drop-in": lambda: nwbflow.NWBHDF5IO(folder / "x.nwb", "w", executor=nwbflow.parallel.mpi(COMM)),
+    }
+    found = {}
+    for name, way in ways.items():
+        try:
+            way()
+        except nwbflow.SettingsError as error:
+            found[name] = [str(error.kind), str(error)]
+    return found
 
 
 def early(folder):
@@ -200,6 +215,7 @@ def early(folder):
 
 def idle(folder):
     """Measure what it costs to wait for a rank that is late, and for one that reads slowly."""
+    COMM.Barrier()
     if COMM.rank == 0:
         time.sleep(1.0)
     began, worked = time.monotonic(), time.process_time()

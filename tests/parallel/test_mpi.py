@@ -173,6 +173,24 @@ def test_every_rank_gets_the_error_of_one(case, faulty):
     assert target.exists() == (case == "there")
 
 
+def test_what_can_not_be_is_said(faulty):
+    folder, results = faulty
+    for result in results:
+        found = result["misused"]
+        assert {name: kind for name, (kind, _) in found.items()} == dict.fromkeys(found, "option")
+        assert len(found) == 3
+        assert "call nwbflow.write on every rank" in found["drop-in"][1]
+        assert "COMM_WORLD" in found["no communicator"][1]
+    assert not (folder / "x.nwb").exists()
+
+
+def test_what_a_failed_write_left_has_no_holes(faulty):
+    folder, _ = faulty
+    with h5py.File(folder / "raises.nwb.partial", "r") as left, h5py.File(folder / "after.nwb", "r") as whole:
+        found = left["acquisition/x/data"][()]
+        assert np.array_equal(found, whole["acquisition/x/data"][: len(found)])
+
+
 @pytest.mark.requirement("P3")
 def test_ranks_that_failed_write_again(faulty):
     folder, _ = faulty

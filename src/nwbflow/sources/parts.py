@@ -67,8 +67,27 @@ class PartSource:
             return self.mine.read(within(region, self.start))
         if self.elsewhere is not None:
             return self.elsewhere(region)
-        raise SourceError(
-            f"{show_region(region)} of an array of shape {self.shape} was asked for, and only {show_region(own)} is "
-            "here. Write it on all ranks: nwbflow.write(..., executor=nwbflow.parallel.mpi(comm))",
+        raise self._alone()
+
+    def check(self, name: str) -> None:
+        """Raise if there is nobody to ask for what is not here.
+
+        Parameters
+        ----------
+        name : str
+            The dataset, for the error.
+
+        Raises
+        ------
+        SourceError
+            Kind ``PARTS``.
+        """
+        if self.elsewhere is None and self.mine.shape != self.shape:
+            raise self._alone(f"{name}: ")
+
+    def _alone(self, name: str = "") -> SourceError:
+        return SourceError(
+            f"{name}only {show_region(self.region)} of an array of shape {self.shape} is here. Write it on all ranks: "
+            "nwbflow.write(..., executor=nwbflow.parallel.mpi(comm))",
             kind=ErrorKind.PARTS,
         )
