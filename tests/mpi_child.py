@@ -187,7 +187,7 @@ def faults(folder):
             notes = "\n".join(getattr(error, "__notes__", ()))
             found[name] = [type(error).__name__, str(getattr(error, "kind", "")), str(error), notes]
     write(third(), folder / "after.nwb")
-    return {"found": found, "misused": misused(folder)}
+    return {"found": found, "misused": misused(folder), "idle": idle(folder)}
 
 
 def misused(folder):
@@ -225,10 +225,7 @@ def idle(folder):
             time.sleep(1.0)
             return self.array[key]
 
-    write(
-        {"x": {"data": nwbflow.DataIO(rows(on(0, Slow(values(), None), values())), codec="gzip", chunks=(50_002, 64))}},
-        folder / "x.nwb",
-    )
+    write(third(wrap=lambda a: on(0, Slow(a, None), a)), folder / "idle.nwb")
     return {"waited": time.monotonic() - began, "worked": time.process_time() - worked}
 
 
