@@ -21,8 +21,8 @@ from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Array, Region, Source
 from nwbflow.model.layout import Layout
 from nwbflow.model.receipt import Receipt
-from nwbflow.parallel.blocks import Encoding, divided_blocks, own_blocks
 from nwbflow.parallel.manifest import Manifest, Scouted, agreed
+from nwbflow.parallel.shares import Encoding, divided_blocks, own_blocks
 from nwbflow.parallel.wire import NAP, PATIENCE, Failure, Tag, Wire
 from nwbflow.planning.parts import common, lengths_of, within
 from nwbflow.sources.arrays import show_region

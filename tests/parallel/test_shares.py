@@ -11,8 +11,8 @@ from nwbflow.engine.afar import Kit
 from nwbflow.errors import SourceError
 from nwbflow.model.encoding import Encoded
 from nwbflow.model.layout import Layout
-from nwbflow.parallel import blocks
-from nwbflow.parallel.blocks import Encoding, divided_blocks, own_blocks
+from nwbflow.parallel import shares
+from nwbflow.parallel.shares import Encoding, divided_blocks, own_blocks
 
 SHAPE, CHUNKS = (100, 6), (10, 4)
 VALUES = np.arange(600, dtype=np.int16).reshape(SHAPE)
@@ -31,7 +31,7 @@ class Gate:
 
 @pytest.fixture
 def kit(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 10 * 8 * 2)
+    monkeypatch.setattr(shares, "BLOCK_BYTES", 10 * 8 * 2)
     layout = Layout(shape=SHAPE, maxshape=SHAPE, dtype=np.dtype("i2"), chunks=CHUNKS, filters=(), fillvalue=0)
     return Kit("/x", layout, Gate(), keep_raw_crc=False)
 
