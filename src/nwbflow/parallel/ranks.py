@@ -186,6 +186,10 @@ class _Gathering:
     def begin(self) -> None:
         """Do nothing: all ranks have said hello before."""
 
+    def takes(self, source: Source, /) -> bool:  # noqa: ARG002
+        """Whether this is encoded by way of the ranks: all is, what is whole here by rank 0's own threads."""
+        return True
+
     def check(self, name: str, source: Source, layout: Layout, /) -> None:
         """Do nothing: what the ranks have was compared before."""
 
