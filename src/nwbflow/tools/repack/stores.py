@@ -1,0 +1,132 @@
+"""From one backend to the other, and from store to store: HDMF writes the structure, the engine the large arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pynwb
+from hdmf.build import BuildManager, GroupBuilder
+
+from nwbflow.model.receipt import Receipt
+from nwbflow.nwb.io import NWBHDF5IO
+from nwbflow.nwb.stores import into_store
+from nwbflow.observe.hub import Progress
+from nwbflow.planning.profiles import Profile
+
+type Check = Callable[[Any], None]
+"""Takes the open file, or the store's root, before it is put in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How a write is run; the parameters are :func:`nwbflow.repack`'s."""
+
+    workers: int | None
+    memory: str | int | None
+    verify: str
+    progress: Progress
+    overwrite: bool
+    storage_options: Mapping[str, Any] | None
+
+
+def manager_for(path: str, reader: type) -> BuildManager:
+    """Return a manager that knows the types of a file, as far as its own schema can be read.
+
+    Parameters
+    ----------
+    path : str
+        The file or store.
+    reader : type
+        PyNWB's or hdmf-zarr's class.
+    """
+    manager: BuildManager = pynwb.get_manager()
+    reader.load_namespaces(manager.namespace_catalog, path)  # type: ignore[attr-defined]
+    return manager
+
+
+def write_hdf5(
+    root: GroupBuilder, path: str | Path, source: str, manager: BuildManager, run: Run, check: Check
+) -> Receipt:
+    """Write a tree as an HDF5 file.
+
+    Parameters
+    ----------
+    root : GroupBuilder
+        The tree.
+    path : str or pathlib.Path
+        The file.
+    source : str
+        The name by which links stay inside.
+    manager : BuildManager
+        Knows the types.
+    run : Run
+        How.
+    check : callable
+        Takes the file before it is put in place.
+
+    Raises
+    ------
+    nwbflow.errors.NwbflowError
+        What stopped it. An older file is then as it was.
+    """
+    with NWBHDF5IO(
+        str(path),
+        "w",
+        manager=manager,
+        workers=run.workers,
+        memory=run.memory,
+        verify=run.verify,
+        progress=run.progress,
+    ) as io:
+        io.put_in_place_when_closed(drop_leftover=run.overwrite)
+        io.check_before_publishing(check)
+        io.write_builder(root, link_data=False, export_source=source)
+    return _receipt(io)
+
+
+def _receipt(io: Any) -> Receipt:
+    receipt: Receipt | None = io.receipt
+    if receipt is None:
+        raise AssertionError("a write that succeeded has a receipt")
+    return receipt
+
+
+def write_zarr(
+    root: GroupBuilder,
+    path: str | Path,
+    source: str,
+    manager: BuildManager,
+    profile: str | Profile,
+    run: Run,
+    check: Check,
+) -> Receipt:
+    """Write a tree as a Zarr store, also in an object store; the parameters are :func:`write_hdf5`'s.
+
+    Raises
+    ------
+    nwbflow.errors.NwbflowError
+        What stopped it. An older store on a disk is then as it was.
+    """
+
+    def put(io: Any) -> None:
+        io.check_before_publishing(check)
+        io.write_builder(root, link_data=False, export_source=source)
+
+    return into_store(
+        put,
+        path,
+        manager,
+        profile=profile,
+        rules=None,
+        workers=run.workers,
+        memory=run.memory,
+        verify=run.verify,
+        progress=run.progress,
+        external=None,
+        executor=None,
+        overwrite=run.overwrite,
+        storage_options=run.storage_options,
+    )
