@@ -28,7 +28,9 @@ def ecephys_file():
     nwbfile.add_acquisition(ecephys.mock_ElectricalSeries(data=BIG[:, :5], electrodes=electrodes))
     spikes = {"data": BIG[:40].reshape(40, 2, 5).astype("f4"), "timestamps": np.arange(40) / 7.0}
     pair = nwbfile.create_electrode_table_region([1, 3], "a pair")
-    nwbfile.add_acquisition(ecephys.mock_SpikeEventSeries(electrodes=pair, **spikes | {"data": spikes["data"][:, :, 0]}))
+    nwbfile.add_acquisition(
+        ecephys.mock_SpikeEventSeries(electrodes=pair, **spikes | {"data": spikes["data"][:, :, 0]})
+    )
     return nwbfile
 
 
@@ -75,7 +77,12 @@ def images_file():
     nwbfile.add_acquisition(Images(name="pictures", images=[grey, colour], description="two"))
     nwbfile.add_stimulus(
         ImageSeries(
-            name="film", external_file=["a.avi", "b.avi"], starting_frame=[0, 9], format="external", timestamps=np.arange(20.0), unit="n.a."
+            name="film",
+            external_file=["a.avi", "b.avi"],
+            starting_frame=[0, 9],
+            format="external",
+            timestamps=np.arange(20.0),
+            unit="n.a.",
         )
     )
     return nwbfile

@@ -9,11 +9,8 @@ import numpy as np
 
 from nwbflow.errors import ErrorKind, VerifyError
 from nwbflow.model.data import Array
+from nwbflow.model.repacked import Difference
 from nwbflow.tools.repack.contents import SCHEMA, Contents, Item, Kind, Ref, Value, pieces
-from nwbflow.tools.repack.report import Difference
-
-_JSON = {"number": ("int64", "float64"), "bool": ("bool",)}
-"""Types of attributes that come back from JSON as they were."""
 
 
 @dataclass(slots=True)
@@ -48,7 +45,7 @@ class Comparison:
         nwbflow.errors.VerifyError
             If elements of a dataset differ: that is no loss to report but a fault.
         """
-        for path in self.source.types:
+        for path in sorted(set(self.source.types) - set(self.result.types)):
             self._lose(path, "left out: it is a committed type; datasets of it are of the same type all the same")
         for path, item in self.source.objects.items():
             found = self.result.resolve(path)
@@ -144,7 +141,7 @@ class Comparison:
             return [self._place(ref) for ref in one.flat] == [
                 self.result.resolve(ref.path) if isinstance(ref, Ref) else ref for ref in other.flat
             ]
-        if one.dtype == object or other.dtype == object:
+        if one.dtype.hasobject or other.dtype.hasobject:
             return bool(one.tolist() == other.tolist())
         return np.array_equal(one, other, equal_nan=one.dtype.kind == "f" and other.dtype.kind == "f")
 

@@ -30,7 +30,7 @@ def kind_of(dtype: np.dtype[Any]) -> Kind:
         return Kind("other", f"array of {dtype.subdtype[0]}")
     text = h5py.check_string_dtype(dtype)
     if text is not None:
-        return Kind("text", "text" if text.length is None else f"text of {text.length} bytes")
+        return Kind("text", "text" if text.length is None else "text of fixed length")
     reference = h5py.check_ref_dtype(dtype)
     if reference is not None:
         plain = reference is h5py.Reference
@@ -49,7 +49,17 @@ def kind_of(dtype: np.dtype[Any]) -> Kind:
 
 @dataclass(slots=True)
 class Hdf5Item:
-    """A group or dataset of an HDF5 file; see :class:`~nwbflow.tools.repack.contents.Item`."""
+    """A group or dataset of an HDF5 file; see :class:`~nwbflow.tools.repack.contents.Item`.
+
+    Parameters
+    ----------
+    path : str
+        Where it is.
+    raw : h5py.Group or h5py.Dataset
+        The object.
+    paths : mapping of int to str
+        Paths of all objects of the file, by where they lie in it.
+    """
 
     path: str
     raw: Any

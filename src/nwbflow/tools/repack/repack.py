@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pynwb
-
-from nwbflow.errors import ErrorKind, SettingsError, TargetError
-from nwbflow.links.files import open_file
+from nwbflow.errors import ErrorKind, SettingsError
+from nwbflow.model.address import is_address
 from nwbflow.model.receipt import Receipt
-from nwbflow.nwb.fill import check_verify
+from nwbflow.model.repacked import Difference, Repacked
+from nwbflow.nwb.fill import check_verify, count_workers
 from nwbflow.nwb.session import RulesLike
-from nwbflow.nwb.stores import check_out, is_store_path, need_zarr
+from nwbflow.nwb.stores import check_out, is_store_path
 from nwbflow.observe.hub import Progress
+from nwbflow.planning.memory import parse_bytes
 from nwbflow.planning.profiles import Profile, get_profile
 from nwbflow.planning.rules import Rules
 from nwbflow.tools.repack.compare import Comparison
 from nwbflow.tools.repack.contents import Contents
 from nwbflow.tools.repack.hdf5_contents import hdf5_contents
-from nwbflow.tools.repack.report import Repacked
-from nwbflow.tools.repack.storage import Wishes
-from nwbflow.tools.repack.stores import Run, manager_for, write_hdf5, write_zarr
-from nwbflow.tools.repack.tree import Tree
+from nwbflow.tools.repack.hdf5_files import rewrite_hdf5
+from nwbflow.tools.repack.opening import embedded, opened, outside, refuse_itself, refuse_outside
+from nwbflow.tools.repack.storage import BANDS_SHARE, Wishes
+from nwbflow.tools.repack.stores import Run, manager_of, write_hdf5, write_zarr
+from nwbflow.tools.repack.tree import Backend, Tree
 
 type Links = Literal["keep", "embed"]
 
@@ -40,57 +41,143 @@ def repack(
     workers: int | None = None,
     memory: str | int | None = None,
     verify: str = "stored",
-    progress: Progress = False,
+    progress: Progress = True,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Repacked:
+    """Write an NWB file or Zarr store anew: with other chunks or codecs, or in the other backend.
+
+    Between HDF5 files, chunks that stay as they are are copied without decoding them; everything else (attributes,
+    object ids, references, links, text, tables, what PyNWB doesn't know) is copied as it is stored. To and from Zarr
+    stores, HDMF and hdmf-zarr write the structure. Large arrays go through nwbflow's engine in any case, in parallel
+    and in bounded memory. Before the result appears, it is compared with the source, object by object: what the other
+    backend has no place for, or another form, is listed in what is returned.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file or store; it is only read.
+    out : str or pathlib.Path
+        The new one: a Zarr store if the name ends in ``.zarr``, also at an address (``s3://...``), else an HDF5 file.
+    profile : str or Profile, optional
+        Codec and chunks of large arrays, as in :func:`nwbflow.write`. Without it, chunks and codecs are the source's,
+        as far as the other backend has them; stores get shards.
+    rules : mapping, path or Rules, optional
+        Settings by place or neurodata type, which go before profile and source.
+    links : {"keep", "embed"}
+        What becomes of links to other files, virtual datasets and those in raw files: the same in the new file, which
+        only HDF5 files can have, or copies of what they lead to. These are made in a file beside `out` first.
+    workers, memory, verify, progress, overwrite, storage_options
+        As in :func:`nwbflow.write`. Text, and tables with references or text, are held in memory one at a time besides.
+
+    Returns
+    -------
+    Repacked
+        What was stored, what is lost, and what has another form; printable.
+
+    Raises
+    ------
+    nwbflow.errors.NwbflowError
+        What is wrong with the request, the source or the target, or what stopped it. What was at `out` is then as it
+        was.
+    """
+    if links not in ("keep", "embed"):
+        raise SettingsError(f"links={links!r}: give 'keep' or 'embed'", kind=ErrorKind.OPTION)
+    memory = parse_bytes(memory)
     run = Run(
-        workers=workers,
+        workers=count_workers(workers),
         memory=memory,
         verify=check_verify(verify),
         progress=progress,
         overwrite=overwrite,
         storage_options=storage_options,
     )
-    source = "Zarr" if Path(path).is_dir() else "HDF5"
-    target = "Zarr" if is_store_path(out) else "HDF5"
-    wishes = Wishes(None if profile is None else get_profile(profile), Rules.load(rules), source, target)
-    check_out(out, overwrite=overwrite)
-    with _opened(str(path), source) as contents:
-        name = str(Path(os.path.realpath(path)))
-        tree = Tree(contents, target, name, lambda item: item.raw)
-        root = tree.build()
-        reader: Any = pynwb.NWBHDF5IO
-        if source == "Zarr":
-            from hdmf_zarr import NWBZarrIO
-            reader = NWBZarrIO
-        manager = manager_for(str(path), reader)
-        wishes.dress(root, contents, manager)
-        comparisons = []
+    source: Backend = "Zarr" if not is_address(path) and Path(path).is_dir() else "HDF5"
+    target: Backend = "Zarr" if is_store_path(out) or is_address(out) else "HDF5"
+    room = memory // BANDS_SHARE
+    wishes = Wishes(None if profile is None else get_profile(profile), Rules.load(rules), source, target, room)
+    refuse_itself(path, out)
+    if not is_address(out):
+        check_out(out, overwrite=overwrite)
+    with opened(path, source) as contents:
+        if links == "embed" and source == "HDF5" and outside(contents):
+            with embedded(path, out) as whole, opened(whole, source) as contents_embedded:
+                return _Task(contents_embedded, out, wishes, run).run()
+        if target == "Zarr" or source == "Zarr":
+            refuse_outside(contents, source, target)
+        return _Task(contents, out, wishes, run).run()
 
-        def check(made: Any) -> None:
-            if target == "HDF5":
-                result = hdf5_contents(made, str(out))
-            else:
-                from nwbflow.tools.repack.zarr_contents import zarr_contents
-                result = zarr_contents(made, str(out))
-            comparison = Comparison(contents, result, {one.place for one in tree.lost}, set())
-            comparison.run()
-            comparisons.append(comparison)
-        if target == "HDF5":
-            receipt = write_hdf5(root, out, name, manager, run, check)
+
+@dataclass(slots=True)
+class _Task:
+    """One source on its way.
+
+    Parameters
+    ----------
+    contents : Contents
+        Of the source, which is open.
+    out : str or pathlib.Path
+        Where to.
+    wishes : Wishes
+        What was asked for.
+    asked : Run
+        How it is run.
+    """
+
+    contents: Contents
+    out: str | Path
+    wishes: Wishes
+    asked: Run
+    lost: tuple[Difference, ...] = ()
+    comparison: Comparison | None = None
+
+    def run(self) -> Repacked:
+        """Do it."""
+        manager = manager_of(self.contents, self.wishes.source, self.wishes.changed)
+        if self.wishes.same_hdf5:
+            receipt = rewrite_hdf5(
+                self.contents, Path(self.out), self.wishes, manager=manager, asked=self.asked, check=self.check
+            )
         else:
-            receipt = write_zarr(root, out, name, manager, profile or "default", run, check)
-    c = comparisons[0]
-    return Repacked(path=Path(out), receipt=receipt, lost=(*tree.lost, *c.lost), changed=(*wishes.changed, *c.changed), objects=c.objects, attributes=c.attributes, elements=c.elements, raw_copied=0)
+            receipt = self._through_hdmf(manager)
+        done = self.comparison
+        if done is None:
+            raise AssertionError("a write that succeeded was compared")
+        return Repacked(
+            path=receipt.path,
+            receipt=receipt,
+            lost=(*self.lost, *done.lost),
+            changed=(*self.wishes.changed, *done.changed),
+            objects=done.objects,
+            attributes=done.attributes,
+            elements=done.elements,
+            raw_copied=sum(dataset.encoded_by == "its source" for dataset in receipt.datasets),
+        )
+
+    def _through_hdmf(self, manager: Any) -> Receipt:
+        wishes = self.wishes
+        name = os.path.realpath(self.contents.name)
+        tree = Tree(self.contents, wishes.target, name)
+        root = tree.build()
+        self.lost = tuple(tree.lost)
+        wishes.dress(root, manager)
+        run = self.asked.less(wishes.kept_bytes)
+        if wishes.target == "HDF5":
+            return write_hdf5(root, self.out, name, manager=manager, run=run, check=self.check)
+        profile = wishes.profile if wishes.profile is not None else "default"
+        return write_zarr(root, self.out, name, manager=manager, profile=profile, run=run, check=self.check)
+
+    def check(self, made: Any) -> None:
+        """Compare what was made with the source, before it is put in place."""
+        result = _contents_of(made, str(self.out))
+        told = {one.place for one in self.lost}
+        self.comparison = Comparison(self.contents, result, told, self.wishes.moved)
+        self.comparison.run()
 
 
-@contextlib.contextmanager
-def _opened(path, source):
-    if source == "HDF5":
-        with open_file(path) as file:
-            yield hdf5_contents(file, path)
-    else:
-        import zarr
+def _contents_of(made: Any, name: str) -> Contents:
+    if hasattr(made, "store"):
         from nwbflow.tools.repack.zarr_contents import zarr_contents
-        yield zarr_contents(zarr.open_group(path, mode="r"), path)
+
+        return zarr_contents(made, name)
+    return hdf5_contents(made, name)

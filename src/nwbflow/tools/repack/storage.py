@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,19 +12,26 @@ import numpy as np
 from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder
 
 from nwbflow.encoding.codecs import describe
+from nwbflow.encoding.plugin_names import CRC32C, ZARR_OTHER
 from nwbflow.encoding.zarr_codecs import hdf5_filters, zarr_filters
 from nwbflow.errors import SettingsError
 from nwbflow.model.layout import Filter, Layout
+from nwbflow.model.repacked import Difference
 from nwbflow.nwb.candidates import datasets, is_plain, path_of, types_of
-from nwbflow.nwb.data import DataIO
+from nwbflow.nwb.copies import creation, stored_layout
+from nwbflow.nwb.data import DataIO, SourceData
 from nwbflow.nwb.external import copy
 from nwbflow.nwb.layouts import SMALL
 from nwbflow.planning.profiles import PROFILES, Profile
-from nwbflow.planning.rules import Rules
+from nwbflow.planning.rules import Rules, Settings
 from nwbflow.sinks.hdf5 import layout_of
-from nwbflow.tools.repack.contents import Contents
-from nwbflow.tools.repack.report import Difference
+from nwbflow.sources.arrays import as_source
+from nwbflow.tools.links.copying import can_be_filtered
+from nwbflow.tools.repack.banded import Banded, band_bytes
 from nwbflow.tools.repack.tree import Backend
+
+BANDS_SHARE = 4
+"""One part in so many of the memory is for a row of the source's chunks, where it has to be kept."""
 
 
 @dataclass(slots=True)
@@ -39,75 +46,110 @@ class Wishes:
         What goes before both.
     source, target : {"HDF5", "Zarr"}
         From where, to where.
+    room : int
+        What a row of the source's chunks may take in memory, in bytes.
     changed : list of Difference
         Takes what the target's backend does not have.
+    moved : set of str
+        Takes the datasets that the engine is to write.
     """
 
     profile: Profile | None
     rules: Rules
     source: Backend
     target: Backend
+    room: int
     changed: list[Difference] = field(default_factory=list)
+    moved: set[str] = field(default_factory=set)
+    kept_bytes: int = 0
 
-    def dress(self, root: GroupBuilder, contents: Contents, manager: BuildManager) -> None:
-        """Wrap every dataset of numbers that nwbflow is to write in what it wishes for.
+    def dress(self, root: GroupBuilder, manager: BuildManager) -> None:
+        """Wrap every dataset of numbers that the engine is to write in what is wished for.
 
         Parameters
         ----------
         root : GroupBuilder
             The tree, its data being the source's own datasets.
-        contents : Contents
-            Of the source.
         manager : BuildManager
             Knows the types.
         """
         for builder, data in _arrays(root):
-            settings = self.rules.match(path_of(builder), types_of(builder, manager), builder.name)
+            path = path_of(builder)
+            settings = self.rules.match(path, types_of(builder, manager), builder.name)
             size = math.prod(data.shape) * data.dtype.itemsize
             if size and (size >= SMALL or settings.rules):
-                builder["data"] = self._wrapped(path_of(builder), data, settings)
+                wrapped = self._wrapped(path, data, settings)
+                if wrapped is not None:
+                    self.moved.add(path)
+                    builder["data"] = wrapped
 
-    def _wrapped(self, path: str, data: Any, settings: Any) -> DataIO:
+    def _wrapped(self, path: str, data: Any, settings: Settings) -> DataIO | SourceData | None:
+        """Return what is to be written; ``None`` where HDF5 has to copy a dataset as it is."""
         layout = _layout(data)
-        chunks, codec, checksum = settings.chunks, settings.codec, settings.checksum
+        chunks, codec, maxshape = settings.chunks, settings.codec, None
+        given: SourceData = SourceData(as_source(data))
+        if self.same_hdf5:
+            copied = copy(data)
+            if self.profile is None and not settings.rules and layout.chunks is not None:
+                stored = stored_layout(copied.target) if can_be_filtered(data) else None
+                return None if stored is None or creation(stored, copied.target) is None else copied
+            given, maxshape = copied, None if layout.chunks is None else layout.maxshape
         if self.profile is None:
             chunks = layout.chunks if chunks is None else chunks
-            kept = self._codec(path, layout) if codec is None else None
-            codec = kept if codec is None else codec
-        maxshape = None
-        if self.target == "HDF5" and isinstance(data, h5py.Dataset) and data.chunks is not None:
-            maxshape = layout.maxshape
-        same = self.source == self.target == "HDF5"
+            codec = self._codec(path, layout) if codec is None else codec
+        self._band(given, layout)
         return DataIO(
-            copy(data) if same else data,
+            given,
             chunks=chunks,
             codec=codec,
-            checksum=checksum,
+            checksum=settings.checksum,
             maxshape=maxshape,
             fillvalue=layout.fillvalue if isinstance(layout.fillvalue, int | float) else None,
         )
 
+    @property
+    def same_hdf5(self) -> bool:
+        """Whether chunks may be taken over as they are stored."""
+        return self.source == self.target == "HDF5"
+
+    def _band(self, given: SourceData, layout: Layout) -> None:
+        """Have stored chunks decoded once, where their rows fit the memory."""
+        if layout.chunks is None or layout.chunks[0] == 1:
+            return
+        needed = band_bytes(layout.shape, layout.chunks, layout.dtype.itemsize)
+        if needed <= self.room:
+            self.kept_bytes = max(self.kept_bytes, needed)
+            given.source = Banded(given.source, layout.chunks[0])
+
     def _codec(self, path: str, layout: Layout) -> Any:
         """Return the source's own codec, as far as the target's backend has it."""
-        if self.source == self.target:
+        if self.same_hdf5:
             return _said(layout.filters)
-        item = layout.dtype.itemsize
+        notes: tuple[str, ...] = ()
+        made = layout.filters
         try:
-            made, notes = (zarr_filters if self.target == "Zarr" else hdf5_filters)(layout.filters, item)
-        except SettingsError as error:
-            self._note(path, f"{self.target} has not its codec, {describe(layout.filters)}; stored as by default")
-            del error
+            if self.target == "HDF5":
+                made, notes = hdf5_filters(made, layout.dtype.itemsize)
+            elif self.source == "HDF5" or any(item.id == ZARR_OTHER for item in made):
+                notes = zarr_filters(made, layout.dtype.itemsize)[1]
+        except SettingsError:
+            instead = "Blosc zstd 1, bits shuffled" if self.target == "Zarr" else "shuffle + gzip 4"
+            self._note(
+                path,
+                f"not every reader of {self.target} has its codec ({describe(layout.filters)}); stored with {instead}",
+            )
             return None if self.target == "Zarr" else PROFILES["default"].codec
         for note in notes:
             self._note(path, note)
-        return _said(layout.filters if self.target == "Zarr" else made)
+        return _said(made)
 
     def _note(self, path: str, text: str) -> None:
         self.changed.append(Difference(place=path, text=text))
 
 
 def _said(filters: tuple[Filter, ...]) -> Any:
-    return [(item.id, item.options) for item in filters] or "none"
+    """Return filters as :class:`~nwbflow.DataIO` takes a codec, a checksum by HDF5's name."""
+    return ["fletcher32" if item.id == CRC32C else (item.id, item.options) for item in filters] or "none"
 
 
 def _layout(data: Any) -> Layout:
@@ -124,8 +166,3 @@ def _arrays(root: GroupBuilder) -> Iterator[tuple[DatasetBuilder, Any]]:
         data = builder.data
         if hasattr(data, "shape") and hasattr(data, "chunks") and is_plain(np.dtype(data.dtype)) and data.shape:
             yield builder, data
-
-
-def by_path(root: GroupBuilder) -> Mapping[str, DatasetBuilder]:
-    """Return all dataset builders by their paths."""
-    return {path_of(builder): builder for builder in datasets(root)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pynwb
 from hdmf.build import BuildManager, GroupBuilder
 
 from nwbflow.model.receipt import Receipt
+from nwbflow.model.repacked import Difference
 from nwbflow.nwb.io import NWBHDF5IO
 from nwbflow.nwb.stores import into_store
 from nwbflow.observe.hub import Progress
 from nwbflow.planning.profiles import Profile
+from nwbflow.tools.repack.contents import SCHEMA, Contents
+from nwbflow.tools.repack.tree import Backend
 
 type Check = Callable[[Any], None]
 """Takes the open file, or the store's root, before it is put in place."""
@@ -24,31 +28,49 @@ type Check = Callable[[Any], None]
 class Run:
     """How a write is run; the parameters are :func:`nwbflow.repack`'s."""
 
-    workers: int | None
-    memory: str | int | None
+    workers: int
+    memory: int
     verify: str
     progress: Progress
     overwrite: bool
     storage_options: Mapping[str, Any] | None
 
+    def less(self, nbytes: int) -> Run:
+        """Return the same in less memory: the rest is taken otherwise."""
+        return replace(self, memory=max(1, self.memory - nbytes))
 
-def manager_for(path: str, reader: type) -> BuildManager:
+
+def manager_of(contents: Contents, backend: Backend, changed: list[Difference]) -> BuildManager:
     """Return a manager that knows the types of a file, as far as its own schema can be read.
 
     Parameters
     ----------
-    path : str
-        The file or store.
-    reader : type
-        PyNWB's or hdmf-zarr's class.
+    contents : Contents
+        Of the file or store.
+    backend : {"HDF5", "Zarr"}
+        What it is.
+    changed : list of Difference
+        Takes a note if the schema in it can't be read; it is copied all the same.
     """
+    reader: Any = pynwb.NWBHDF5IO
+    if backend == "Zarr":
+        import hdmf_zarr
+
+        reader = hdmf_zarr.NWBZarrIO
     manager: BuildManager = pynwb.get_manager()
-    reader.load_namespaces(manager.namespace_catalog, path)  # type: ignore[attr-defined]
+    if SCHEMA in contents.objects["/"].attributes():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of versions that differ from PyNWB's own
+                reader.load_namespaces(manager.namespace_catalog, contents.name)
+        except Exception as error:  # whatever HDMF makes of a schema that it does not understand
+            text = f"the schema in it can't be read, so rules by type know NWB's own types only ({error})"
+            changed.append(Difference(place="/", text=text))
     return manager
 
 
 def write_hdf5(
-    root: GroupBuilder, path: str | Path, source: str, manager: BuildManager, run: Run, check: Check
+    root: GroupBuilder, path: str | Path, source: str, *, manager: BuildManager, run: Run, check: Check
 ) -> Receipt:
     """Write a tree as an HDF5 file.
 
@@ -98,6 +120,7 @@ def write_zarr(
     root: GroupBuilder,
     path: str | Path,
     source: str,
+    *,
     manager: BuildManager,
     profile: str | Profile,
     run: Run,

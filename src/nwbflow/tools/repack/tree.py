@@ -7,7 +7,7 @@ object with two names.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,13 +15,10 @@ import numpy as np
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder, ReferenceBuilder
 
 from nwbflow.model.data import Array, Region
+from nwbflow.model.repacked import Difference
 from nwbflow.tools.repack.contents import SCHEMA, Contents, Item, Kind, Ref, Value, pieces
-from nwbflow.tools.repack.report import Difference
 
 type Backend = Literal["HDF5", "Zarr"]
-
-type Wrap = Callable[[Item], Any]
-"""Returns what is to be written of a dataset of numbers."""
 
 
 class Elements:
@@ -87,14 +84,13 @@ class Tree:
         Who is to write it.
     source : str
         The name that tells HDMF that links stay inside.
-    wrap : callable
-        What becomes of datasets of numbers.
+    lost : list of Difference
+        Takes what can't be written.
     """
 
     contents: Contents
     backend: Backend
     source: str
-    wrap: Wrap
     lost: list[Difference] = field(default_factory=list)
     _builders: dict[str, Any] = field(default_factory=dict)
 
@@ -124,7 +120,12 @@ class Tree:
         if why:
             self.lost.append(Difference(place=path, text=f"left out: {why}"))
             return
-        builder = DatasetBuilder(posixpath.basename(path), source=self.source, dtype=self._dtype(kind))
+        growing = None  # so that rows can be added to columns, as HDMF makes them
+        if self.backend == "HDF5" and item.shape and "neurodata_type" in item.attributes():
+            growing = (None, *item.shape[1:])
+        builder = DatasetBuilder(
+            posixpath.basename(path), source=self.source, dtype=self._dtype(kind), matched_spec_shape=growing
+        )
         builder.location = posixpath.dirname(path)
         self._builders[path] = builder
 
@@ -171,7 +172,9 @@ class Tree:
             target = self.contents.resolve(link.to)
             builder = None if target is None else self._builders.get(target)
             if builder is None:
-                self.lost.append(Difference(place=path, text=f"left out: it is a link to {link.to}, which is not there"))
+                self.lost.append(
+                    Difference(place=path, text=f"left out: it is a link to {link.to}, which is not there")
+                )
                 continue
             made = LinkBuilder(builder, name=posixpath.basename(path), source=self.source)
             made.location = posixpath.dirname(path)
@@ -179,7 +182,7 @@ class Tree:
 
     def _data(self, path: str, item: Item, kind: Kind) -> Any:
         if kind.sort in ("number", "bool"):
-            return self.wrap(item) if item.shape else item.read(())[""][()]
+            return item.raw if item.shape else item.read(())[""][()]
         if kind.sort == "reference":
             return self._references(path, item)
         if any(sub.sort == "reference" for _, sub in kind.fields):
@@ -217,9 +220,12 @@ class Tree:
             elif value.problem:
                 self.lost.append(Difference(place=at, text=f"left out: {value.problem}"))
             elif value.kind.sort == "reference" and value.data.shape:
-                self.lost.append(Difference(place=at, text="left out: HDMF writes no list of references as an attribute"))
+                self.lost.append(
+                    Difference(place=at, text="left out: HDMF writes no list of references as an attribute")
+                )
             elif value.kind.sort == "reference":
-                target = self._builders.get(self.contents.resolve(value.data[()].path) or "")
+                said: Any = value.data[()]
+                target = self._builders.get(self.contents.resolve(said.path) or "")
                 if target is None:
                     self.lost.append(Difference(place=at, text="left out: it is a reference that leads nowhere"))
                 else:

@@ -22,7 +22,15 @@ _REFERENCE = Kind("reference", "reference")
 
 @dataclass(slots=True)
 class ZarrItem:
-    """A group or array of a store; see :class:`~nwbflow.tools.repack.contents.Item`."""
+    """A group or array of a store; see :class:`~nwbflow.tools.repack.contents.Item`.
+
+    Parameters
+    ----------
+    path : str
+        Where it is.
+    raw : zarr.Group or zarr.Array
+        The object.
+    """
 
     path: str
     raw: Any
@@ -34,7 +42,8 @@ class ZarrItem:
             return None
         if self.raw.attrs.get("_DTYPE") == "object_reference":
             return _REFERENCE
-        return _kind(np.dtype(self.raw.dtype), tuple(self.raw.attrs.get("_REFERENCE_FIELDS", ())))
+        said: Any = self.raw.attrs.get("_REFERENCE_FIELDS", ())
+        return _kind(np.dtype(self.raw.dtype), tuple(said))
 
     @property
     def shape(self) -> Shape | None:

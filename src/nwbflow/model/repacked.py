@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,3 @@ def _some(places: list[str], shown: int) -> str:
     more = len(places) - shown
     named = ", ".join(places if more <= 1 else places[:shown])
     return named if more <= 1 else f"{named} and {more} more"
-
-
-def by_place(differences: tuple[Difference, ...]) -> Mapping[str, str]:
-    """Return the texts by place."""
-    return {one.place: one.text for one in differences}
