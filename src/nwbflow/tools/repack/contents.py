@@ -5,7 +5,9 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from nwbflow.links.fingerprint import Pieces
 from nwbflow.model.data import Array, Region
@@ -20,6 +22,7 @@ SCHEMA = ".specloc"
 """The root's attribute that says where the cached schema is: a reference in HDF5, a path in Zarr."""
 
 _PIECE = 2**19
+_ENUM, _BIG = "enum of ", ", big-endian"
 _MOST_LINKS = 64
 
 
@@ -40,6 +43,11 @@ class Kind:
     sort: Sort
     name: str
     fields: tuple[tuple[str, Kind], ...] = ()
+
+    @property
+    def number(self) -> str:
+        """Numpy's name for numbers."""
+        return self.name.removeprefix(_ENUM).removesuffix(_BIG)
 
     @property
     def itself(self) -> tuple[tuple[str, Kind], ...]:
@@ -164,6 +172,20 @@ class Contents:
             else:
                 return None
         return at
+
+
+def number_kind(dtype: np.dtype[Any], *, enum: bool = False) -> Kind:
+    """Return the kind of integers and floats.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        As they are stored.
+    enum : bool
+        Whether each has a name, too.
+    """
+    big = dtype.newbyteorder("=") != dtype
+    return Kind("number", f"{_ENUM if enum else ''}{dtype.newbyteorder('=').name}{_BIG if big else ''}")
 
 
 def pieces(shape: Shape) -> Iterator[Region]:

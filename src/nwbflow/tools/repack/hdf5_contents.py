@@ -14,7 +14,7 @@ from h5py import h5a
 from nwbflow.links.walk import DAMAGE, address, walk
 from nwbflow.model.data import Array, Region
 from nwbflow.model.layout import Shape
-from nwbflow.tools.repack.contents import Contents, Kind, Link, LinkSort, Ref, Value
+from nwbflow.tools.repack.contents import Contents, Kind, Link, LinkSort, Ref, Value, number_kind
 
 _OTHER_NUMBERS = ("complex64", "complex128", "complex256", "float128")
 
@@ -39,11 +39,11 @@ def kind_of(dtype: np.dtype[Any]) -> Kind:
     if ragged is not None:
         return Kind("other", f"rows of {ragged}, of any length")
     if h5py.check_enum_dtype(dtype) is not None:
-        return Kind("number", f"enum of {dtype.newbyteorder('=').name}")
+        return number_kind(dtype, enum=True)
     if dtype.kind == "b":
         return Kind("bool", "bool")
     if dtype.kind in "iuf" and dtype.name not in _OTHER_NUMBERS:
-        return Kind("number", dtype.name)
+        return number_kind(dtype)
     return Kind("other", "opaque bytes" if dtype.kind == "V" else dtype.name)
 
 

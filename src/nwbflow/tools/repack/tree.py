@@ -69,7 +69,7 @@ class Elements:
 
 
 def _numpy(kind: Kind) -> Any:
-    return object if kind.sort == "text" else np.dtype(kind.name.removeprefix("enum of "))
+    return object if kind.sort == "text" else np.dtype(kind.number)
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ class Tree:
             return [{"name": name, "dtype": self._dtype(sub)} for name, sub in kind.fields]
         if kind.sort == "reference":
             return DatasetBuilder.OBJECT_REF_TYPE
-        return "utf8" if kind.sort == "text" else kind.name.removeprefix("enum of ")
+        return "utf8" if kind.sort == "text" else kind.number
 
     def _place(self) -> None:
         """Give every builder to its group, with its elements and links."""

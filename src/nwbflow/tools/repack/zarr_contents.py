@@ -11,7 +11,7 @@ import zarr
 
 from nwbflow.model.data import Array, Region
 from nwbflow.model.layout import Shape
-from nwbflow.tools.repack.contents import Contents, Kind, Link, Ref, Value
+from nwbflow.tools.repack.contents import Contents, Kind, Link, Ref, Value, number_kind
 
 _BOOKS = ("_LINKS", "_DTYPE", "_REFERENCE_FIELDS", "_ARRAY_DIMENSIONS")
 """Attributes in which hdmf-zarr keeps what Zarr has no place for."""
@@ -73,7 +73,7 @@ def _kind(dtype: np.dtype[Any], references: tuple[str, ...]) -> Kind:
         return _TEXT
     if dtype.kind == "b":
         return Kind("bool", "bool")
-    return Kind("number" if dtype.kind in "iuf" else "other", dtype.name)
+    return number_kind(dtype) if dtype.kind in "iuf" else Kind("other", dtype.name)
 
 
 def _plain(values: Array, kind: Kind) -> Array:
