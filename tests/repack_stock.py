@@ -1,7 +1,7 @@
 """Compares files and stores with what they were made from, with stock h5py, PyNWB and hdmf-zarr.
 
-Reads JSON objects, one a line: ``source`` and ``back`` are HDF5 files, ``store`` is a Zarr store or missing. Answers each
-with the paths at which the files differ, and with what differs for PyNWB and hdmf-zarr (empty if nothing does).
+Reads JSON objects, one a line: ``source`` and ``back`` are HDF5 files, ``store`` is a Zarr store or missing. Answers
+each with the paths at which the files differ, and with what differs for PyNWB and hdmf-zarr (empty if nothing does).
 """
 
 import json

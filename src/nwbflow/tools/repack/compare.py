@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nwbflow.errors import ErrorKind, VerifyError
+from nwbflow.links.records import ATTRIBUTE
 from nwbflow.model.data import Array
 from nwbflow.model.repacked import Difference
 from nwbflow.tools.repack.contents import SCHEMA, Contents, Item, Kind, Ref, Value, pieces
@@ -95,7 +96,7 @@ class Comparison:
             at = f"{path}@{name}"
             if name not in theirs:
                 self._lose(at, "missing in the result")
-            elif not (name == SCHEMA and path == "/"):
+            elif not (name == SCHEMA and path == "/") and name != ATTRIBUTE:  # which has names of files
                 self._attribute(at, value, theirs[name])
         for name in sorted(theirs.keys() - item.attributes().keys()):
             self._change(f"{path}@{name}", "it is in the result only")
@@ -118,7 +119,7 @@ class Comparison:
         if item.shape != found.shape:
             raise self._fault(path, f"it has the shape {found.shape} and had {item.shape}")
         self._type(path, before, after)
-        if path in self.moved or item.shape is None or before.sort == "other":
+        if path in self.moved or item.shape is None or before.sort == "other" or found.elsewhere:
             return
         for region in pieces(item.shape):
             mine, theirs = item.read(region), found.read(region)

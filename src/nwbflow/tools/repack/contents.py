@@ -100,6 +100,11 @@ class Item(Protocol):
         ...
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether its elements are in other datasets or files (virtual and raw datasets)."""
+        ...
+
+    @property
     def raw(self) -> object:
         """The backend's own object."""
         ...

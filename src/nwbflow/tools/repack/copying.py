@@ -23,7 +23,7 @@ from nwbflow.tools.links.copying import Blocks, can_be_filtered, copy_whole, cre
 from nwbflow.tools.links.recreate import copy_attributes, name_list
 from nwbflow.tools.links.references import has_own_references, holders_of, like, target_of, translated_into
 from nwbflow.tools.links.rewrite import Renaming, rename
-from nwbflow.tools.repack.contents import Contents
+from nwbflow.tools.repack.contents import Contents, Item
 
 
 def numbers(contents: Contents, source: str) -> GroupBuilder:
@@ -43,7 +43,7 @@ def numbers(contents: Contents, source: str) -> GroupBuilder:
         said = {key: str(held[key].data[()]) for key in ("neurodata_type", "namespace") if key in held}
         if item.kind is None:
             builders[path] = GroupBuilder(name, source=source, attributes=said)
-        elif item.kind.sort in ("number", "bool") and item.shape and not elsewhere(item.raw):
+        elif item.kind.sort in ("number", "bool") and item.shape and not item.elsewhere:
             builders[path] = DatasetBuilder(name, data=item.raw, source=source, attributes=said)
         else:
             continue
@@ -60,12 +60,6 @@ def numbers(contents: Contents, source: str) -> GroupBuilder:
 
 def _typed(item: Any) -> bool:
     return "neurodata_type" in item.attrs
-
-
-def elsewhere(dataset: Any) -> bool:
-    """Return whether a dataset's elements are in other datasets or files: it is virtual or raw."""
-    created = dataset.id.get_create_plist()
-    return bool(created.get_layout() == h5d.VIRTUAL or created.get_external_count())
 
 
 @dataclass(slots=True)
@@ -100,7 +94,7 @@ class Copy:
         """
         with translated(str(self.target), "writing the structure"):
             for path, item in self.contents.objects.items():
-                self._object(file, path, item.raw)
+                self._object(file, path, item)
             for path in self.contents.types:
                 _copy_type(self._old(path), file[posixpath.dirname(path)], posixpath.basename(path))
             for path in self.contents.links:
@@ -124,7 +118,8 @@ class Copy:
     def _old(self, path: str) -> Any:
         return self.contents.objects["/"].raw[path]  # type: ignore[index]
 
-    def _object(self, file: h5py.File, path: str, old: Any) -> None:
+    def _object(self, file: h5py.File, path: str, item: Item) -> None:
+        old: Any = item.raw
         if path == "/":
             copy_attributes(old, file["/"], foreign=True)
             return
@@ -133,8 +128,8 @@ class Copy:
             new: Any = h5py.Group(h5g.create(parent.id, name, name_list(name), _like(old)))
         elif path in self.storages:
             new = self._reserved(parent, name, self.storages[path])
-        elif elsewhere(old) or not can_be_filtered(old):
-            self.mapped += [path] if elsewhere(old) else []
+        elif item.elsewhere or not can_be_filtered(old):
+            self.mapped += [path] if item.elsewhere else []
             copy_whole(old, parent, name)
             return
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a
+from h5py import h5a, h5d
 
 from nwbflow.links.walk import DAMAGE, address, walk
 from nwbflow.model.data import Array, Region
@@ -75,6 +75,14 @@ class Hdf5Item:
         """Lengths of its axes."""
         found = getattr(self.raw, "shape", None)
         return None if found is None else tuple(int(n) for n in found)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its elements are in other datasets or files."""
+        if not isinstance(self.raw, h5py.Dataset):
+            return False
+        created = self.raw.id.get_create_plist()
+        return bool(created.get_layout() == h5d.VIRTUAL or created.get_external_count())
 
     def attributes(self) -> Mapping[str, Value]:
         """Return its attributes."""

@@ -17,7 +17,6 @@ from nwbflow.sinks.occupied import refuse_recording
 from nwbflow.sinks.staging import partial_path
 from nwbflow.tools.links.embed import embed
 from nwbflow.tools.repack.contents import Contents
-from nwbflow.tools.repack.copying import elsewhere
 from nwbflow.tools.repack.hdf5_contents import hdf5_contents
 from nwbflow.tools.repack.tree import Backend
 
@@ -126,10 +125,7 @@ def refuse_itself(path: str | Path, out: str | Path) -> None:
 def outside(contents: Contents) -> dict[str, str]:
     """Return what is in other files: by path, how."""
     found = {path: f"a link to {link.to}" for path, link in contents.links.items() if link.sort == "external"}
-    for path, item in contents.objects.items():
-        if isinstance(item.raw, h5py.Dataset) and elsewhere(item.raw):
-            found[path] = "a virtual or raw dataset"
-    return found
+    return found | {path: "a virtual or raw dataset" for path, item in contents.objects.items() if item.elsewhere}
 
 
 def refuse_outside(contents: Contents, source: Backend, target: Backend) -> None:

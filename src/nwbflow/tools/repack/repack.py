@@ -100,11 +100,12 @@ def repack(
     if not is_address(out):
         check_out(out, overwrite=overwrite)
     with opened(path, source) as contents:
-        if links == "embed" and source == "HDF5" and outside(contents):
-            with embedded(path, out) as whole, opened(whole, source) as contents_embedded:
-                return _Task(contents_embedded, out, wishes, run).run()
-        if target == "Zarr" or source == "Zarr":
-            refuse_outside(contents, source, target)
+        leads_out = bool(outside(contents))
+        if not (leads_out and links == "embed" and source == "HDF5"):
+            if not wishes.same_hdf5:
+                refuse_outside(contents, source, target)
+            return _Task(contents, out, wishes, run).run()
+    with embedded(path, out) as whole, opened(whole, source) as contents:
         return _Task(contents, out, wishes, run).run()
 
 
@@ -163,7 +164,7 @@ class _Task:
         wishes.dress(root, manager)
         run = self.asked.less(wishes.kept_bytes)
         if wishes.target == "HDF5":
-            return write_hdf5(root, self.out, name, manager=manager, run=run, check=self.check)
+            return write_hdf5(root, self.out, name, manager=manager, profile=wishes.profile, run=run, check=self.check)
         profile = wishes.profile if wishes.profile is not None else "default"
         return write_zarr(root, self.out, name, manager=manager, profile=profile, run=run, check=self.check)
 

@@ -97,7 +97,7 @@ class Wishes:
         if self.profile is None:
             chunks = layout.chunks if chunks is None else chunks
             codec = self._codec(path, layout) if codec is None else codec
-        self._band(given, layout)
+        self._band(given, layout, path)
         return DataIO(
             given,
             chunks=chunks,
@@ -112,14 +112,15 @@ class Wishes:
         """Whether chunks may be taken over as they are stored."""
         return self.source == self.target == "HDF5"
 
-    def _band(self, given: SourceData, layout: Layout) -> None:
+    def _band(self, given: SourceData, layout: Layout, path: str) -> None:
         """Have stored chunks decoded once, where their rows fit the memory."""
-        if layout.chunks is None or layout.chunks[0] == 1:
-            return
-        needed = band_bytes(layout.shape, layout.chunks, layout.dtype.itemsize)
-        if needed <= self.room:
-            self.kept_bytes = max(self.kept_bytes, needed)
-            given.source = Banded(given.source, layout.chunks[0])
+        rows = 0
+        if layout.chunks is not None and layout.chunks[0] > 1:
+            needed = band_bytes(layout.shape, layout.chunks, layout.dtype.itemsize)
+            if needed <= self.room:
+                self.kept_bytes = max(self.kept_bytes, needed)
+                rows = layout.chunks[0]
+        given.source = Banded(given.source, rows, path)
 
     def _codec(self, path: str, layout: Layout) -> Any:
         """Return the source's own codec, as far as the target's backend has it."""

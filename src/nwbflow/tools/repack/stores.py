@@ -70,7 +70,14 @@ def manager_of(contents: Contents, backend: Backend, changed: list[Difference]) 
 
 
 def write_hdf5(
-    root: GroupBuilder, path: str | Path, source: str, *, manager: BuildManager, run: Run, check: Check
+    root: GroupBuilder,
+    path: str | Path,
+    source: str,
+    *,
+    manager: BuildManager,
+    profile: str | Profile | None,
+    run: Run,
+    check: Check,
 ) -> Receipt:
     """Write a tree as an HDF5 file.
 
@@ -84,6 +91,8 @@ def write_hdf5(
         The name by which links stay inside.
     manager : BuildManager
         Knows the types.
+    profile : str, Profile or None
+        Of arrays that say nothing themselves.
     run : Run
         How.
     check : callable
@@ -98,6 +107,7 @@ def write_hdf5(
         str(path),
         "w",
         manager=manager,
+        profile=profile,
         workers=run.workers,
         memory=run.memory,
         verify=run.verify,

@@ -50,6 +50,11 @@ class ZarrItem:
         """Lengths of its axes."""
         return tuple(int(n) for n in self.raw.shape) if isinstance(self.raw, zarr.Array) else None
 
+    @property
+    def elsewhere(self) -> bool:
+        """Never: stores have no such arrays."""
+        return False
+
     def attributes(self) -> Mapping[str, Value]:
         """Return its attributes."""
         return {name: _value(value) for name, value in self.raw.attrs.asdict().items() if name not in _BOOKS}
