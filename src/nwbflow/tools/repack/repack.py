@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,7 +146,7 @@ class _Task:
             raise AssertionError("a write that succeeded was compared")
         return Repacked(
             path=receipt.path,
-            receipt=receipt,
+            receipt=replace(receipt, notes=(*self.wishes.notes, *receipt.notes)),
             lost=(*self.lost, *done.lost),
             changed=(*self.wishes.changed, *done.changed),
             objects=done.objects,
@@ -162,6 +162,7 @@ class _Task:
         root = tree.build()
         self.lost = tuple(tree.lost)
         wishes.dress(root, manager)
+        wishes.tell(self.contents)
         run = self.asked.less(wishes.kept_bytes)
         if wishes.target == "HDF5":
             return write_hdf5(root, self.out, name, manager=manager, profile=wishes.profile, run=run, check=self.check)

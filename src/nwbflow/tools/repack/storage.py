@@ -28,6 +28,7 @@ from nwbflow.sinks.hdf5 import layout_of
 from nwbflow.sources.arrays import as_source
 from nwbflow.tools.links.copying import can_be_filtered
 from nwbflow.tools.repack.banded import Banded, band_bytes
+from nwbflow.tools.repack.contents import Contents
 from nwbflow.tools.repack.tree import Backend
 
 BANDS_SHARE = 4
@@ -62,6 +63,7 @@ class Wishes:
     changed: list[Difference] = field(default_factory=list)
     moved: set[str] = field(default_factory=set)
     kept_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
     def dress(self, root: GroupBuilder, manager: BuildManager) -> None:
         """Wrap every dataset of numbers that the engine is to write in what is wished for.
@@ -73,15 +75,35 @@ class Wishes:
         manager : BuildManager
             Knows the types.
         """
+        used: list[int] = []
         for builder, data in _arrays(root):
             path = path_of(builder)
             settings = self.rules.match(path, types_of(builder, manager), builder.name)
+            used += settings.rules
             size = math.prod(data.shape) * data.dtype.itemsize
             if size and (size >= SMALL or settings.rules):
                 wrapped = self._wrapped(path, data, settings)
                 if wrapped is not None:
                     self.moved.add(path)
                     builder["data"] = wrapped
+        self.notes = tuple(self.rules.unmatched(used))
+
+    def tell(self, contents: Contents) -> None:
+        """Note the codecs of what HDMF writes itself: text, tables and, into HDF5, small arrays lose theirs.
+
+        Parameters
+        ----------
+        contents : Contents
+            Of the source.
+        """
+        for path, item in contents.objects.items():
+            if item.kind is None or item.shape is None or path in self.moved:
+                continue
+            if self.target == "Zarr" and item.kind.sort in ("number", "bool"):
+                continue  # hdmf-zarr keeps it
+            codec = _codec_of(item.raw)
+            if codec:
+                self._note(path, f"stored as HDMF stores small arrays, text and tables; its codec was {codec}")
 
     def _wrapped(self, path: str, data: Any, settings: Settings) -> DataIO | SourceData | None:
         """Return what is to be written; ``None`` where HDF5 has to copy a dataset as it is."""
@@ -151,6 +173,16 @@ class Wishes:
 def _said(filters: tuple[Filter, ...]) -> Any:
     """Return filters as :class:`~nwbflow.DataIO` takes a codec, a checksum by HDF5's name."""
     return ["fletcher32" if item.id == CRC32C else (item.id, item.options) for item in filters] or "none"
+
+
+def _codec_of(data: Any) -> str:
+    """Return what was chosen for a dataset or array; empty if nothing was."""
+    if isinstance(data, h5py.Dataset):
+        filters = layout_of(data).filters
+        return describe(filters) if filters else ""
+    chosen = [codec.to_dict() for codec in data.compressors]
+    usual = len(chosen) == 1 and chosen[0]["name"] == "zstd" and chosen[0]["configuration"]["level"] == 0
+    return "" if usual else ", ".join(str(codec["name"]) for codec in chosen)  # zarr-python's own, if nobody asks
 
 
 def _layout(data: Any) -> Layout:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pynwb
 from hdmf.build import BuildManager, GroupBuilder
 
+from nwbflow.errors import ErrorKind, NwbflowError, UnsupportedError
 from nwbflow.model.receipt import Receipt
 from nwbflow.model.repacked import Difference
 from nwbflow.nwb.io import NWBHDF5IO
@@ -115,8 +117,27 @@ def write_hdf5(
     ) as io:
         io.put_in_place_when_closed(drop_leftover=run.overwrite)
         io.check_before_publishing(check)
-        io.write_builder(root, link_data=False, export_source=source)
+        with _refused(source, "HDF5"):
+            io.write_builder(root, link_data=False, export_source=source)
     return _receipt(io)
+
+
+@contextmanager
+def _refused(source: str, backend: Backend) -> Iterator[None]:
+    """Say what HDMF, or a library below it, does not write."""
+    try:
+        yield
+    except NwbflowError:
+        raise
+    except Exception as error:
+        cause = "" if error.__cause__ is None else f" ({error.__cause__})"
+        refused = UnsupportedError(
+            f"{source}: HDMF can't write something in it to {backend}: {error}{cause}. Nothing was put in place; take "
+            "that out of a copy of the file",
+            kind=ErrorKind.DTYPE,
+        )
+        refused.__notes__ = list(getattr(error, "__notes__", []))
+        raise refused from error
 
 
 def _receipt(io: Any) -> Receipt:
@@ -146,7 +167,8 @@ def write_zarr(
 
     def put(io: Any) -> None:
         io.check_before_publishing(check)
-        io.write_builder(root, link_data=False, export_source=source)
+        with _refused(source, "Zarr"):
+            io.write_builder(root, link_data=False, export_source=source)
 
     return into_store(
         put,
