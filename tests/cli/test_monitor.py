@@ -46,7 +46,7 @@ def test_a_conversion_is_seen_from_outside_and_its_receipt_as_well(tmp_path):
     for key in ("path", "raw_bytes", "stored_bytes", "ratio", "seconds", "verified"):
         assert receipt[key] == told[key]
     seen = [state["run"]["state"] for state in states[:-1]]
-    assert "writing" in seen
+    assert seen[0] in ("structure", "writing")  # a fast machine has written it all half a second later
     assert seen[-1] == "finished"
 
 
