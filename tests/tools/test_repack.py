@@ -19,8 +19,8 @@ import nwbflow
 from nwbflow.errors import ErrorKind
 from nwbflow.model.events import ChunkStored, RunFinished
 from nwbflow.sources.arrays import ArraySource
+from nwbflow.sources.banded import Banded
 from nwbflow.tools.links import check_links
-from nwbflow.tools.repack.banded import Banded
 from nwbflow.tools.repack.compare import Comparison
 from nwbflow.tools.repack.hdf5_contents import hdf5_contents
 
@@ -107,7 +107,7 @@ def test_chunks_and_codecs_go_to_a_store_and_come_back(source, tmp_path):
 
     repack(source, tmp_path / "fast.nwb.zarr", profile="fast")
     again = repack(tmp_path / "fast.nwb.zarr", tmp_path / "kept.nwb.zarr")
-    assert (again.lost, again.changed) == ((), ())
+    assert (again.lost, again.changed, again.raw_copied) == ((), (), 3)
     one, other = (zarr.open_group(tmp_path / f"{name}.nwb.zarr", mode="r")["acquisition/gzip/data"] for name in
                   ("fast", "kept"))  # fmt: skip
     assert (one.chunks, one.compressors) == (other.chunks, other.compressors)
@@ -119,6 +119,23 @@ def test_events_tell_of_every_chunk(source, tmp_path):
     done = repack(source, tmp_path / "out.nwb.zarr", progress=seen.append, workers=2)
     assert sum(event.raw_bytes for event in seen if isinstance(event, ChunkStored)) == 3 * SAMPLES.nbytes
     assert [event.receipt for event in seen if isinstance(event, RunFinished)] == [done.receipt]
+
+
+def test_names_keep_their_order_and_bytes_before_the_file_are_told_of(tmp_path):
+    with h5py.File(tmp_path / "a.nwb", "w", track_order=True, userblock_size=512) as file:
+        file.attrs["nwb_version"] = "2.9.0"
+        group = file.create_group("zoo", track_order=True)
+        for name in ("zebra", "ant", "middle"):
+            group.create_group(name)
+        group["link"] = h5py.SoftLink("/zebra")
+        group["bee"] = 2
+    done = repack(tmp_path / "a.nwb", tmp_path / "b.nwb")
+    assert [str(one) for one in done.lost] == [
+        "/: left out: 512 bytes that are no HDF5, in front of the file (user block)"
+    ]
+    with h5py.File(tmp_path / "b.nwb") as file:
+        assert list(file["zoo"]) == ["zebra", "ant", "middle", "link", "bee"]
+    assert [str(one) for one in done.changed] == ["/: names in it are in the order of the alphabet now"]
 
 
 @pytest.fixture

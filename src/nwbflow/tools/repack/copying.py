@@ -93,16 +93,33 @@ class Copy:
             If the disk fails.
         """
         with translated(str(self.target), "writing the structure"):
-            for path, item in self.contents.objects.items():
-                self._object(file, path, item)
-            for path in self.contents.types:
-                _copy_type(self._old(path), file[posixpath.dirname(path)], posixpath.basename(path))
-            for path in self.contents.links:
+            second = []
+            for path in self._paths_in_order():
+                if path in self.contents.objects:
+                    self._object(file, path, self.contents.objects[path])
+                elif path not in self.contents.links:
+                    _copy_type(self._old(path), file[posixpath.dirname(path)], posixpath.basename(path))
+                elif self.contents.links[path].sort == "hard":
+                    second.append(path)
+                else:
+                    self._link(file, path)
+            for path in second:
                 self._link(file, path)
             for path, item in self.contents.objects.items():
                 self._references(file, path, item.raw)
             if self.source.parent != self.target.parent and self.mapped:
                 rename(file, list(self._renamings()))
+
+    def _paths_in_order(self) -> Iterator[str]:
+        """Give all paths, groups before what is in them, names in the order in which the source keeps them."""
+        waiting = ["/"]
+        while waiting:
+            path = waiting.pop()
+            yield path
+            item = self.contents.objects.get(path)
+            if item is not None and item.kind is None:
+                names: Any = item.raw
+                waiting += [f"{path.rstrip('/')}/{name}" for name in reversed(list(names))]
 
     def verify(self, file: h5py.File) -> None:
         """Read back what was copied as it was.

@@ -47,11 +47,11 @@ def repack(
 ) -> Repacked:
     """Write an NWB file or Zarr store anew: with other chunks or codecs, or in the other backend.
 
-    Between HDF5 files, chunks that stay as they are are copied without decoding them; everything else (attributes,
-    object ids, references, links, text, tables, what PyNWB doesn't know) is copied as it is stored. To and from Zarr
-    stores, HDMF and hdmf-zarr write the structure. Large arrays go through nwbflow's engine in any case, in parallel
-    and in bounded memory. Before the result appears, it is compared with the source, object by object: what the other
-    backend has no place for, or another form, is listed in what is returned.
+    Within a backend, chunks that stay as they are are copied without decoding them; between HDF5 files everything else
+    (attributes, object ids, references, links, text, tables, what PyNWB doesn't know) is copied as it is stored, too.
+    To and from Zarr stores, HDMF and hdmf-zarr write the structure. Large arrays go through nwbflow's engine in any
+    case, in parallel and in bounded memory. Before the result appears, it is compared with the source, object by
+    object: what the other backend has no place for, or another form, is listed in what is returned.
 
     Parameters
     ----------
@@ -134,6 +134,8 @@ class _Task:
 
     def run(self) -> Repacked:
         """Do it."""
+        if self.wishes.source == "HDF5":
+            self._look_at_file(self.contents.objects["/"].raw)
         manager = manager_of(self.contents, self.wishes.source, self.wishes.changed)
         if self.wishes.same_hdf5:
             receipt = rewrite_hdf5(
@@ -155,12 +157,20 @@ class _Task:
             raw_copied=sum(dataset.encoded_by == "its source" for dataset in receipt.datasets),
         )
 
+    def _look_at_file(self, root: Any) -> None:
+        """Note what an HDF5 file has around its contents, and no result has."""
+        if root.file.userblock_size:
+            text = f"left out: {root.file.userblock_size} bytes that are no HDF5, in front of the file (user block)"
+            self.lost = (Difference(place="/", text=text),)
+        if root.id.get_create_plist().get_link_creation_order():
+            self.wishes.changed.append(Difference(place="/", text="names in it are in the order of the alphabet now"))
+
     def _through_hdmf(self, manager: Any) -> Receipt:
         wishes = self.wishes
         name = os.path.realpath(self.contents.name)
         tree = Tree(self.contents, wishes.target, name)
         root = tree.build()
-        self.lost = tuple(tree.lost)
+        self.lost += tuple(tree.lost)
         wishes.dress(root, manager)
         wishes.tell(self.contents)
         run = self.asked.less(wishes.kept_bytes)

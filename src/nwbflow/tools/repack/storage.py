@@ -15,6 +15,7 @@ from nwbflow.encoding.codecs import describe
 from nwbflow.encoding.plugin_names import CRC32C, ZARR_OTHER
 from nwbflow.encoding.zarr_codecs import hdf5_filters, zarr_filters
 from nwbflow.errors import SettingsError
+from nwbflow.model.data import Source
 from nwbflow.model.layout import Filter, Layout
 from nwbflow.model.repacked import Difference
 from nwbflow.nwb.candidates import datasets, is_plain, path_of, types_of
@@ -26,8 +27,8 @@ from nwbflow.planning.profiles import PROFILES, Profile
 from nwbflow.planning.rules import Rules, Settings
 from nwbflow.sinks.hdf5 import layout_of
 from nwbflow.sources.arrays import as_source
+from nwbflow.sources.banded import Banded, band_bytes
 from nwbflow.tools.links.copying import can_be_filtered
-from nwbflow.tools.repack.banded import Banded, band_bytes
 from nwbflow.tools.repack.contents import Contents
 from nwbflow.tools.repack.tree import Backend
 
@@ -109,7 +110,7 @@ class Wishes:
         """Return what is to be written; ``None`` where HDF5 has to copy a dataset as it is."""
         layout = _layout(data)
         chunks, codec, maxshape = settings.chunks, settings.codec, None
-        given: SourceData = SourceData(as_source(data))
+        given: SourceData = SourceData(_source(data))
         if self.same_hdf5:
             copied = copy(data)
             if self.profile is None and not settings.rules and layout.chunks is not None:
@@ -173,6 +174,14 @@ class Wishes:
 def _said(filters: tuple[Filter, ...]) -> Any:
     """Return filters as :class:`~nwbflow.DataIO` takes a codec, a checksum by HDF5's name."""
     return ["fletcher32" if item.id == CRC32C else (item.id, item.options) for item in filters] or "none"
+
+
+def _source(data: Any) -> Source:
+    if isinstance(data, h5py.Dataset):
+        return as_source(data)
+    from nwbflow.sinks.zarr import StoredArray
+
+    return StoredArray(data)
 
 
 def _codec_of(data: Any) -> str:

@@ -43,6 +43,11 @@ class Banded:
         self._kept: tuple[Any, Array] | None = None
 
     @property
+    def inner(self) -> Source:
+        """The stored array."""
+        return self._source
+
+    @property
     def shape(self) -> Shape:
         """Lengths of the axes, in elements."""
         return self._source.shape
