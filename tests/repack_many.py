@@ -1,7 +1,7 @@
 """Repack every NWB file in folders to Zarr and back, and compare with stock h5py: ``python repack_many.py FOLDER...``.
 
 Meant for what a run of the tests left (``pytest --basetemp FOLDER``): damaged files, files with links, odd ones. Prints
-a line for each that differs otherwise than was said, or fails otherwise than by an error of nwbflow's; then the numbers.
+a line for each that differs otherwise than was said, or fails otherwise than by an error of nwbflow's; then numbers.
 """
 
 import collections

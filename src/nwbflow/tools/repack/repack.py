@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from nwbflow.errors import ErrorKind, SettingsError
+from nwbflow.errors import ErrorKind, SettingsError, UnsupportedError
 from nwbflow.model.address import is_address
 from nwbflow.model.receipt import Receipt
 from nwbflow.model.repacked import Difference, Repacked
@@ -99,14 +100,24 @@ def repack(
     refuse_itself(path, out)
     if not is_address(out):
         check_out(out, overwrite=overwrite)
-    with opened(path, source) as contents:
+    with _not_too_deep(path), opened(path, source) as contents:
         leads_out = bool(outside(contents))
         if not (leads_out and links == "embed" and source == "HDF5"):
             if not wishes.same_hdf5:
                 refuse_outside(contents, source, target)
             return _Task(contents, out, wishes, run).run()
-    with embedded(path, out) as whole, opened(whole, source) as contents:
+    with _not_too_deep(path), embedded(path, out) as whole, opened(whole, source) as contents:
         return _Task(contents, out, wishes, run).run()
+
+
+@contextmanager
+def _not_too_deep(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except RecursionError as error:
+        raise UnsupportedError(
+            f"{path} has groups inside each other to a depth that HDMF does not take", kind=ErrorKind.CYCLE
+        ) from error
 
 
 @dataclass(slots=True)
