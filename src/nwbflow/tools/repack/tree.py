@@ -32,6 +32,7 @@ class Elements:
 
     def __init__(self, item: Item) -> None:
         self._item = item
+        self._held: Array | None = None
         kind = item.kind
         if kind is None or item.shape is None:
             raise TypeError(f"{item.path} has no elements")
@@ -42,6 +43,13 @@ class Elements:
             self.dtype = np.dtype([(name, _numpy(sub)) for name, sub in kind.fields])
 
     def __len__(self) -> int:
+        """Return the number of rows, and have them ready.
+
+        It is the last that HDMF asks before it hands this to h5py, which holds HDF5's lock while it takes the elements:
+        zarr-python's threads must not be waited for then, since Python may have them close an object of h5py's.
+        """
+        if self._held is None:
+            self._held = self._read(tuple(slice(0, n) for n in self.shape))
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
@@ -55,7 +63,8 @@ class Elements:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         del copy
-        whole = self._read(tuple(slice(0, n) for n in self.shape))
+        whole = self._held if self._held is not None else self._read(tuple(slice(0, n) for n in self.shape))
+        self._held = None
         return whole if dtype is None else whole.astype(dtype)
 
     def _read(self, region: Region) -> Array:
