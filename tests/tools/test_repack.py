@@ -1,5 +1,6 @@
 """Writing anew: what is copied as it is, what is encoded anew, links, refusals, and what the comparison catches."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -290,6 +291,18 @@ def test_a_file_is_never_replaced_by_itself(source, tmp_path):
     assert source.read_bytes() == before
 
 
+def test_groups_too_deep_for_hdmf_are_refused(source, tmp_path):
+    with h5py.File(source, "r+") as file:
+        group = file["/"]
+        for _ in range(1200):
+            group = group.create_group("g")
+        group["x"] = 1
+    with pytest.raises(nwbflow.UnsupportedError, match="depth") as caught:
+        repack(source, tmp_path / "out.nwb.zarr")
+    assert caught.value.kind is ErrorKind.CYCLE
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_settings_that_are_none_are_refused(source, tmp_path):
     with pytest.raises(nwbflow.SettingsError, match="links="):
         repack(source, tmp_path / "out.nwb", links="follow")
@@ -304,7 +317,7 @@ def test_a_store_goes_to_an_object_store(source, tmp_path):
         assert done.raw_copied == 0
         reader = [sys.executable, os.path.join(os.path.dirname(__file__), os.pardir, "s3_reader.py"), endpoint]
         found = subprocess.run(reader, input="s3://lab/a.nwb.zarr\n", capture_output=True, text=True, check=True)
-        assert set(eval(found.stdout)) == {"gzip", "checked", "bare"}
+        assert set(json.loads(found.stdout)) == {"gzip", "checked", "bare"}
 
 
 def compared(one, other):
