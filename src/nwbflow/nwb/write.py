@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from nwbflow.model.address import is_address
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.io import NWBHDF5IO
+from nwbflow.nwb.parts import scout
 from nwbflow.nwb.session import RulesLike
 from nwbflow.nwb.stores import is_store_path, refuse_no_path, write_store
 from nwbflow.nwb.ties import ExternalPolicy
 from nwbflow.observe.hub import Progress
+from nwbflow.parallel import Ranks
 from nwbflow.planning.profiles import Profile
 from nwbflow.sinks.staging import check_target
 
@@ -32,7 +35,7 @@ def write(
     verify: str = "stored",
     progress: Progress = True,
     external: ExternalPolicy = "error",
-    executor: Executor | None = None,
+    executor: Executor | Ranks | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Receipt:
@@ -71,9 +74,9 @@ def write(
     external : {"error", "link", "copy"}
         What becomes of data of other files (open h5py datasets, containers read from another file) that come without
         :func:`link` or :func:`copy`. A link is checked against what the container says of it.
-    executor : Executor, optional
+    executor : Executor or Ranks, optional
         Who computes and encodes arrays instead of threads of this process: :func:`nwbflow.parallel.dask`. Streams
-        stay here.
+        stay here. With :func:`nwbflow.parallel.mpi`, all ranks call this together.
     overwrite : bool
         Whether a file at `path`, or what an interrupted write left beside it, may be replaced. In object stores, which
         can't rename, the old one is gone when the first object is sent.
@@ -91,6 +94,22 @@ def write(
     nwbflow.errors.NwbflowError
         What stopped it, with dataset, place and way out. An older file at `path` is then as it was.
     """
+    if isinstance(executor, Ranks):
+        alone = partial(
+            write,
+            nwbfile,
+            path,
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            verify=verify,
+            progress=progress,
+            external=external,
+            overwrite=overwrite,
+            storage_options=storage_options,
+        )
+        return executor.together(partial(scout, nwbfile), lambda ranks: alone(executor=ranks), workers)
     refuse_no_path(path)
     if is_store_path(path) or is_address(path) or storage_options is not None:
         return write_store(
