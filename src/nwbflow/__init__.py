@@ -18,7 +18,7 @@ from nwbflow.errors import (
     UnsupportedError,
     VerifyError,
 )
-from nwbflow.model.receipt import DatasetReceipt, Receipt
+from nwbflow.model.receipt import DatasetReceipt, Receipt, SentFile
 from nwbflow.model.recovery import RecoveredDataset, Recovery
 from nwbflow.nwb.data import DataIO, blocks, raw
 from nwbflow.nwb.external import copy, link
@@ -35,6 +35,7 @@ from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
 from nwbflow.record.tail import Tail, TailBlock, tail
 from nwbflow.tools.recover import recover
+from nwbflow.tools.upload import upload
 
 if TYPE_CHECKING:
     from nwbflow.nwb.zarr_io import NWBZarrIO
@@ -63,6 +64,7 @@ __all__ = [
     "RecoveredDataset",
     "Recovery",
     "Rules",
+    "SentFile",
     "SettingsError",
     "SourceError",
     "StorageError",
@@ -85,6 +87,7 @@ __all__ = [
     "recorders",
     "recover",
     "tail",
+    "upload",
     "write",
 ]
 

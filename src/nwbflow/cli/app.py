@@ -22,6 +22,7 @@ from nwbflow.cli.links import links
 from nwbflow.cli.record import record
 from nwbflow.cli.recover import recover
 from nwbflow.cli.screens import err, out, say, show_warnings_as_notes
+from nwbflow.cli.upload import upload
 from nwbflow.errors import NwbflowError
 
 _HELP = "Write large arrays of NWB files, many times faster and never left broken."
@@ -43,6 +44,7 @@ app.command(inspect)
 app.command(record)
 app.command(recover)
 app.command(links)
+app.command(upload)
 demos = App(name="demo", help_format="plaintext", help_epilogue=_EPILOGUE)
 demos.default(demo)
 demos.command(demo_record, name="record")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, StorageError, TargetError
+from nwbflow.sinks.answers import NO_CREDENTIALS, meaning_of
 
 SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "https")
 """What an address may begin with."""
@@ -17,36 +18,6 @@ SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "https")
 _ATTEMPTS = 3  # at answers that end too early; everything else obstore tries again
 _CLIENT = {"timeout": "300s", "connect_timeout": "10s"}
 _EXAMPLE = "such as s3://bucket/session.nwb.zarr"
-
-_CLOCK = (
-    ErrorKind.PERMISSION,
-    "this machine's clock differs from the server's by more than it allows; set it right (timedatectl)",
-)
-_WRONG = (
-    ErrorKind.PERMISSION,
-    "the credentials are wrong or have run out; see to AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-    "AWS_SESSION_TOKEN, or storage_options",
-)
-_BUSY = (ErrorKind.IO, "the server went on asking to slow down; do the same call again later: it goes on from here")
-_SAYINGS: dict[str, tuple[ErrorKind, str]] = {
-    "RequestTimeTooSkewed": _CLOCK,
-    "NoSuchBucket": (ErrorKind.FOLDER, "there is no such bucket; make it first, or correct its name"),
-    "ContainerNotFound": (ErrorKind.FOLDER, "there is no such container; make it first, or correct its name"),
-    "InvalidAccessKeyId": _WRONG,
-    "SignatureDoesNotMatch": _WRONG,
-    "InvalidToken": _WRONG,
-    "ExpiredToken": _WRONG,
-    "AuthenticationFailed": _WRONG,
-    "AccessDenied": (
-        ErrorKind.PERMISSION,
-        "these credentials may not do that; writing takes the rights to list, get, put and delete objects there",
-    ),
-    "PermanentRedirect": (ErrorKind.OPTION, "the bucket is in another region; set AWS_REGION, or storage_options"),
-    "SlowDown": _BUSY,
-    "ServiceUnavailable": _BUSY,
-    "InternalError": _BUSY,
-}
-_STATUSES = {403: "AccessDenied", 401: "AuthenticationFailed", 429: "SlowDown", 503: "SlowDown", 500: "InternalError"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,16 +174,8 @@ def _meaning(text: str) -> tuple[ErrorKind, str]:
     code = re.search(r"<Code>(\w+)</Code>", text)
     status = re.search(r"status code: (\d+)", text)
     if "169.254.169.254" in text:
-        return ErrorKind.PERMISSION, (
-            "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass storage_options"
-        )
-    if code is not None and code[1] in _SAYINGS:
-        return _SAYINGS[code[1]]
-    if status is not None and int(status[1]) in _STATUSES:
-        return _SAYINGS[_STATUSES[int(status[1])]]
-    return ErrorKind.IO, (
-        "the server can't be reached, or broke off; see to the network and the address, then do the same call again"
-    )
+        return NO_CREDENTIALS
+    return meaning_of("" if code is None else code[1], None if status is None else int(status[1]))
 
 
 def _answer(error: BaseException) -> str:
