@@ -90,6 +90,19 @@ class Proxy:
             connection.close()
 
 
+def every(number, fault, method, part):
+    """Let every request of a kind fail until it was tried `number` times; then let it through."""
+    tries = {}
+
+    def decide(asked, path):
+        if asked != method or part not in path:
+            return None
+        tries[path] = tries.get(path, 0) + 1
+        return fault if tries[path] <= number else None
+
+    return decide
+
+
 @contextlib.contextmanager
 def s3_proxy(upstream):
     """Run a proxy before the server at `upstream`."""
