@@ -70,7 +70,8 @@ class Proxy:
                 self.send_response_only(status)
                 for name, value in headers:
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(answer)))
+                length = next((v for n, v in headers if n.lower() == "x-length"), str(len(answer)))  # HEAD has no body
+                self.send_header("Content-Length", length)
                 self.end_headers()
                 self.wfile.write(answer[: len(answer) // 2] if cut else answer)
                 self.close_connection = cut
@@ -85,6 +86,8 @@ class Proxy:
             connection.request(handler.command, handler.path, body, dict(handler.headers))
             answer = connection.getresponse()
             headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in SAME]
+            if handler.command == "HEAD":
+                headers.append(("x-length", answer.getheader("content-length", "0")))
             return answer.status, headers, answer.read()
         finally:
             connection.close()

@@ -77,7 +77,8 @@ class SentFile:
 
     def __str__(self) -> str:
         kept = f", {self.kept} of them sent before" if self.kept else ""
-        return f"sent: {self.size / 1e6:.1f} MB in {self.parts} parts{kept}, {self.seconds:.2f} s"
+        parts = f"{self.parts} {'part' if self.parts == 1 else 'parts'}"
+        return f"sent: {self.size / 1e6:.1f} MB in {parts}{kept}, {self.seconds:.2f} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

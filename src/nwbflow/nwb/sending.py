@@ -229,7 +229,7 @@ def _check_local(sending: Sending) -> None:
     """Refuse to go over what an earlier call made and did not send."""
     if sending.local.exists() and not sending.overwrite:
         raise TargetError(
-            f"{sending.local} was made by an earlier call and not sent to {sending.address}. Send it: "
+            f"{sending.local} was made by an earlier call for {sending.address}, and may not be there yet. Send it: "
             f"{command(sending.local, sending.address)}; or pass overwrite=True to make it again",
             kind=ErrorKind.EXISTS,
         )

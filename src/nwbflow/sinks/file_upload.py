@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -35,7 +35,7 @@ _NOTE_SECONDS = 2.0
 def part_size(size: int) -> int:
     """Return the size of the parts a file of so many bytes is sent in: whole MiB, 10,000 parts at most."""
     needed = -(-size // _MOST_PARTS)
-    return max(PART_BYTES, -(-needed // _MIB) * _MIB)
+    return PART_BYTES if needed <= PART_BYTES else -(-needed // _MIB) * _MIB
 
 
 class FileUpload:
@@ -87,9 +87,10 @@ class FileUpload:
         """
         started = time.perf_counter()
         with self._opened():
-            self._begin()
-            self._send_all()
-            tag = self._make_object(verify=verify)
+            tag = self._begin()
+            if tag is None:
+                self._send_all()
+                tag = self._make_object(verify=verify)
             with contextlib.suppress(NwbflowError):  # the object is whole; the next call to it removes the note
                 self._place.remove_note()
         seconds = time.perf_counter() - started
@@ -107,7 +108,7 @@ class FileUpload:
         except OSError as error:
             raise SourceError(f"{self._file} can't be read: {error.strerror}", kind=ErrorKind.MISSING) from error
         try:
-            _hold(self._handle, self._file)
+            hold(self._handle, self._file)
             self._size = os.fstat(self._handle).st_size
             self._part_bytes = part_size(self._size)
             self._stamp = self._stamped()
@@ -119,12 +120,18 @@ class FileUpload:
         found = os.fstat(self._handle)
         return found.st_size, found.st_mtime_ns
 
-    def _begin(self) -> None:
-        """Take an interrupted upload over, or begin one; note which."""
+    def _begin(self) -> str | None:
+        """Take an interrupted upload over, or begin one; note which. Return the tag if the same is there already."""
         place = self._place
         before = Manifest.parse(place.note(), f"{place.url}.partial")
-        if place.there() is not None and not self._overwrite:
-            raise exists(place.url)
+        found = place.there()
+        if found is not None and not self._overwrite:
+            if found != Found(self._size, self._expected()):
+                raise exists(place.url)
+            if before is not None and before.upload:
+                place.abort(before.upload)
+            self._kept = set(range(1, self._parts + 1))
+            return found.etag
         there: dict[int, Found] | None = None
         if before is not None and before.upload:
             there = place.parts(before.upload)
@@ -139,6 +146,14 @@ class FileUpload:
             self._manifest.upload = place.begin()
         self._manifest.part_bytes = self._part_bytes
         self._leave_note()
+        return None
+
+    def _expected(self) -> str:
+        """Return the tag that S3 would give the file."""
+        return _composite([self._digest(number) for number in range(1, self._parts + 1)])
+
+    def _digest(self, number: int) -> str:
+        return hashlib.md5(self._content(number), usedforsecurity=False).hexdigest()
 
     def _leave_note(self) -> None:
         self._place.leave_note(self._manifest.to_bytes(Manifest(objects=self._before)))
@@ -168,10 +183,10 @@ class FileUpload:
                         done, waiting = self._taken(waiting, done)
                 while waiting:
                     done, waiting = self._taken(waiting, done)
-            except BaseException:
+            except BaseException as error:
                 self._place.ended.set()
                 pool.shutdown(wait=True, cancel_futures=True)
-                self._keep_noted()
+                self._leave_last_note(error)
                 raise
 
     def _taken(self, waiting: set[Future[int]], done: int) -> tuple[int, set[Future[int]]]:
@@ -188,11 +203,14 @@ class FileUpload:
         self._note()
         return done, rest
 
-    def _keep_noted(self) -> None:
-        """Note what was sent, after a failure, if that can be done."""
-        with contextlib.suppress(NwbflowError):
+    def _leave_last_note(self, error: BaseException) -> None:
+        """Note what was sent, after a failure, if that can be done; say so if it was another write's doing."""
+        try:
             self._check_still_ours()
             self._leave_note()
+        except NwbflowError as found:
+            if found.kind is ErrorKind.LOCKED:
+                raise found from error
 
     def _length(self, number: int) -> int:
         return min(self._part_bytes, self._size - (number - 1) * self._part_bytes)
@@ -235,6 +253,7 @@ class FileUpload:
             if self._stamped() != self._stamp:
                 raise changed(self._file)
             self._check_still_ours()
+            self._leave_note()
             tags = [self._manifest.objects[str(number)].etag for number in range(1, self._parts + 1)]
             try:
                 tag = self._place.complete(self._manifest.upload, tags, replace=self._overwrite)
@@ -260,20 +279,19 @@ class FileUpload:
         self._there, self._before = there, {}
         self._send_all()
 
-    def _composite(self) -> str | None:
+    def _tag(self) -> str | None:
         """Return the tag that S3 gives to an object of these parts; ``None`` where their tags are no MD5s."""
         sent = [self._manifest.objects[str(number)] for number in range(1, self._parts + 1)]
         if any(one.etag != one.md5 for one in sent):
             return None
-        whole = hashlib.md5(b"".join(bytes.fromhex(one.md5) for one in sent), usedforsecurity=False)
-        return f"{whole.hexdigest()}-{len(sent)}"
+        return _composite([one.md5 for one in sent])
 
     def _is_there(self) -> bool:
         """Return whether what is at the address is what was sent."""
         found = self._place.there()
         if found is None or found.size != self._size:
             return False
-        return found.etag == self._composite() or self._first_difference() is None
+        return found.etag == self._tag() or self._first_difference() is None
 
     def _confirmed(self, tag: str, *, verify: bool) -> str:
         """Compare what the server says of the object with what was sent; return its tag."""
@@ -281,7 +299,7 @@ class FileUpload:
         wrong = None
         if found is None or found.size != self._size or (tag and found.etag != tag):
             wrong = "there is another object" if found is not None else "there is none"
-        elif found.etag != self._composite() and verify and (number := self._first_difference()) is not None:
+        elif found.etag != self._tag() and verify and (number := self._first_difference()) is not None:
             wrong = f"part {number} of {self._parts} reads back different"
         if wrong is not None or found is None:
             raise VerifyError(
@@ -300,8 +318,27 @@ class FileUpload:
         return None
 
 
-def _hold(handle: int, file: Path) -> None:
-    """Refuse a file that somebody writes to; keep writers away from it while it is sent."""
+def _composite(digests: Sequence[str]) -> str:
+    """Return the MD5 of MD5s, and how many they are: S3's tag of what was sent in parts."""
+    whole = hashlib.md5(b"".join(bytes.fromhex(one) for one in digests), usedforsecurity=False)
+    return f"{whole.hexdigest()}-{len(digests)}"
+
+
+def hold(handle: int, file: Path) -> None:
+    """Refuse a file that somebody writes to; keep writers away from it as long as the descriptor is open.
+
+    Parameters
+    ----------
+    handle : int
+        Its descriptor.
+    file : pathlib.Path
+        Its name, for the error.
+
+    Raises
+    ------
+    TargetError
+        Kind ``LOCKED``.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -337,4 +374,4 @@ def changed(file: Path) -> SourceError:
     )
 
 
-__all__ = ["FileUpload", "part_size"]
+__all__ = ["FileUpload", "hold", "part_size"]

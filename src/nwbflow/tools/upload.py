@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 
-from nwbflow.errors import ErrorKind, SourceError
+from nwbflow.errors import ErrorKind, SourceError, TargetError
 from nwbflow.model.address import Address
 from nwbflow.model.events import RunFailed, RunFinished, RunStarted
 from nwbflow.model.receipt import Receipt
@@ -17,7 +17,7 @@ from nwbflow.nwb.fill import check_verify
 from nwbflow.nwb.sending import local_path, open_place
 from nwbflow.observe.hub import Hub, Progress, make_observers
 from nwbflow.planning.memory import parse_bytes
-from nwbflow.sinks.file_upload import FileUpload
+from nwbflow.sinks.file_upload import FileUpload, hold
 from nwbflow.sinks.occupied import refuse_recording
 
 
@@ -111,8 +111,11 @@ def _refuse_unfinished(path: Path) -> None:
             kind=ErrorKind.INTERRUPTED,
         )
     try:
-        with h5py.File(path, "r", locking=False):
-            pass
+        with path.open("rb") as opened:
+            hold(opened.fileno(), path)
+            h5py.File(path, "r").close()
+    except TargetError:
+        raise
     except OSError as error:
         raise SourceError(
             f"{path} does not open as an HDF5 file, so it is not sent ({error}). If a program died while it wrote it: "
