@@ -154,6 +154,14 @@ def test_what_is_no_part_of_a_store_is_not_deleted(server, proxy, name):
     assert np.array_equal(store_content(server, name), DATA[:500])
 
 
+def test_a_list_that_is_cut_off_is_not_taken_for_an_empty_place(server, proxy, name):
+    write(server, name)
+    proxy.decide = every(99, ("truncate",), "GET", "list-type=2")
+    with pytest.raises(TargetError, match="listing what is there failed"):
+        write(proxy.endpoint, name, DATA[:99])
+    assert np.array_equal(store_content(server, name), DATA)
+
+
 def held(proxy, part):
     """Hold the first PUT of a kind before it is forwarded; return events: it came, and it may go on."""
     came, go_on, forward = threading.Event(), threading.Event(), proxy.forward
