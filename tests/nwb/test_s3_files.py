@@ -177,6 +177,27 @@ def test_the_folder_for_temporary_files_is_used_where_there_is_room(server, read
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_failing_source_sends_nothing_and_what_had_arrived_is_kept(server, read, tmp_path):
+    def give():
+        yield SAMPLES[:20000]
+        raise ValueError("the amplifier went away")
+
+    url = "s3://lab/failing.nwb"
+    given = {"storage_options": options(server), "staging": tmp_path, "progress": False}
+    stream = nwbflow.blocks(give(), shape=(None, 16), dtype="i2")
+    with pytest.raises(ValueError, match="the amplifier went away") as caught:
+        nwbflow.write(session(a=stream), url, **given)
+    assert f"Nothing was sent to {url}" in caught.value.__notes__
+    assert keys(server, "failing") == []
+    (partial,) = tmp_path.rglob("*.partial")
+    with h5py.File(partial) as file:
+        assert np.array_equal(file["acquisition/a/data"], SAMPLES[:20000])
+    with pytest.raises(nwbflow.TargetError, match="left from an interrupted write"):
+        nwbflow.write(session(a=SAMPLES), url, **given)
+    nwbflow.write(session(a=SAMPLES), url, overwrite=True, **given)
+    assert (read(url), list(tmp_path.iterdir())) == ({"a": crc(SAMPLES)}, [])
+
+
 def test_what_is_there_is_replaced_only_if_asked(server, read, tmp_path):
     url = "s3://lab/twice.nwb"
     given = {"storage_options": options(server), "staging": tmp_path, "progress": False}
@@ -223,6 +244,7 @@ def test_links_would_lead_nowhere(server, tmp_path, external):
         ("s3://lab//x.nwb", {}, "give a bucket and a name"),
         ("az://lab/x.nwb", {}, "sent to S3 only"),
         ("s3://nobody/x.nwb", {}, "no such bucket"),
+        ("s3://no body/x.nwb", {}, "can't be such a bucket"),
     ],
 )
 def test_requests_that_can_not_be(server, url, more, text):

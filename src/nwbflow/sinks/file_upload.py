@@ -179,7 +179,9 @@ class FileUpload:
             try:
                 for number in range(1, self._parts + 1):
                     waiting.add(pool.submit(self._settle, number))
-                    if len(waiting) >= senders:
+                    if (
+                        len(waiting) >= 2 * senders
+                    ):  # those that wait take no memory, and senders are not idle meanwhile
                         done, waiting = self._taken(waiting, done)
                 while waiting:
                     done, waiting = self._taken(waiting, done)

@@ -211,6 +211,8 @@ class S3File:
         """Say what a failure means and what to do about it."""
         if type(error).__name__ in _NO_CREDENTIALS:
             kind, meaning = NO_CREDENTIALS
+        elif type(error).__name__ == "ParamValidationError":
+            kind, meaning = ErrorKind.ADDRESS, "there can't be such a bucket or key; correct the address"
         elif code == "404" or status is None:
             kind, meaning = meaning_of("NoSuchBucket", None) if code == "404" else UNREACHABLE
         else:
