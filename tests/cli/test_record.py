@@ -190,6 +190,27 @@ def test_a_killed_recording_gives_what_it_had_acknowledged(folder, start, nwbflo
         assert np.array_equal(file["acquisition/probe/data"][:], SAMPLES)
 
 
+def test_a_recording_larger_than_its_disk_goes_on_in_the_folder_given(folder, start, nwbflow, request):
+    disk, spill = request.getfixturevalue("small_disk"), folder / "spill"
+    spill.mkdir()
+    noise = np.random.default_rng(7).integers(-30_000, 30_000, (3_000_000, 4), "i2")  # 24 MB, on a disk of 12 MiB
+    path = disk / "a.nwb"
+    running = start(path, "--tcp", "0", "--metadata", "m.yaml", "--spill", spill)
+    client = probe(port(running))
+    for begun in range(0, len(noise), 250_000):
+        client.send(noise[begun : begun + 250_000])
+    assert client.wait(60)
+    assert list(spill.rglob("*.segment"))
+    code, _, err = running.end(signal.SIGINT)  # the file does not fit on the disk either
+    with contextlib.suppress(FeedError):
+        client.close()
+    assert (code, "Traceback" in err) == (1, False)
+    assert "nwbflow recover" in err
+    assert nwbflow("recover", path, "--output", folder / "a.nwb").code == 0
+    with h5py.File("a.nwb") as file:
+        assert np.array_equal(file["acquisition/probe/data"][:], noise)
+
+
 def outlet(kind):
     process = subprocess.Popen(
         [sys.executable, str(HERE / "outlet.py"), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

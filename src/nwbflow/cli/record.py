@@ -35,6 +35,7 @@ def record(
     metadata: Annotated[Path | None, Parameter(group=_STREAMS)] = None,
     profile: Annotated[Literal["default", "fast", "archive", "cloud"], Parameter(group=_STORING)] = "default",
     sync: Annotated[Literal["process", "full"], Parameter(group=_STORING)] = "process",
+    spill: Annotated[Path | None, Parameter(group=_STORING)] = None,
     overwrite: Annotated[bool, Parameter(group=_STORING, negative="", show_default=False)] = False,
     workers: Annotated[int | None, Parameter(group=_RUNNING)] = None,
     duration: Annotated[float | None, Parameter(group=_RUNNING)] = None,
@@ -74,6 +75,8 @@ def record(
         default: gzip any reader opens. fast: larger. archive: smaller, checksums. cloud: for remote reading.
     sync
         What acknowledged rows survive: the end of the process, or a loss of power as well (full).
+    spill
+        Folder on another disk, where the recording goes on if OUT's disk is full, fails or does not answer.
     overwrite
         Replace OUT, when the recording is finished.
     workers
@@ -99,6 +102,7 @@ def record(
         token=None if token_file is None else _read_token(token_file),
         profile=profile,
         sync=sync,
+        spill=spill,
         overwrite=overwrite,
         workers=workers,
         duration=duration,

@@ -16,6 +16,7 @@ from pathlib import Path
 from nwbflow.errors import ErrorKind, TargetError
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.occupied import is_locked, journal_path
+from nwbflow.sinks.permitted import refuse_no_folder, refuse_protected
 from nwbflow.sinks.staging import check_length, free_name, leftover_path, partial_path
 
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
@@ -65,8 +66,7 @@ def check_store_target(path: str | Path, *, overwrite: bool, force: bool = False
         raise TargetError(f"{target} can't be a Zarr store; give a name in it", kind=ErrorKind.FOLDER)
     partial = partial_path(target)
     check_length(target, max(leftover_path(target), replaced_path(target), key=lambda path: len(path.name)))
-    if not target.parent.is_dir():
-        raise TargetError(f"{target.parent} does not exist; make the folder first", kind=ErrorKind.FOLDER)
+    refuse_no_folder(target)
     if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
         raise TargetError(
             f"{partial}, where the store is prepared, is a link or a file; remove it", kind=ErrorKind.EXISTS
@@ -77,13 +77,7 @@ def check_store_target(path: str | Path, *, overwrite: bool, force: bool = False
             kind=ErrorKind.EXISTS,
         )
     _check_what_is_there(target, overwrite=overwrite, force=force)
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise TargetError(f"{target.parent} is read-only for you; choose another folder", kind=ErrorKind.PERMISSION)
-    if target.exists() and not os.access(target, os.W_OK):
-        raise TargetError(
-            f"{target} is write-protected; take the protection away (chmod u+w) to replace it",
-            kind=ErrorKind.PERMISSION,
-        )
+    refuse_protected(target)
     if partial.exists() and is_locked(partial):
         raise being_written(partial)
     return target

@@ -18,6 +18,7 @@ from h5py import h5f, h5p
 from nwbflow.errors import ErrorKind, SettingsError, TargetError
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.occupied import had_not_begun, is_locked, refuse_recording
+from nwbflow.sinks.permitted import refuse_no_folder, refuse_protected
 
 _NAME_BYTES = 255
 
@@ -53,8 +54,7 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
         )
     if target.exists() and not target.is_file():
         raise TargetError(f"{target} is no regular file (a device or pipe); give another path", kind=ErrorKind.FOLDER)
-    if not target.parent.is_dir():
-        raise TargetError(f"{target.parent} does not exist; make the folder first", kind=ErrorKind.FOLDER)
+    refuse_no_folder(target)
     partial = partial_path(target)
     if partial.is_symlink() or (partial.exists() and not partial.is_file()):
         raise TargetError(
@@ -63,13 +63,7 @@ def check_target(path: str | Path, *, overwrite: bool) -> Path:
     refuse_recording(target)
     if not overwrite:
         _refuse_existing(target)
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise TargetError(f"{target.parent} is read-only for you; choose another folder", kind=ErrorKind.PERMISSION)
-    if target.exists() and not os.access(target, os.W_OK):
-        raise TargetError(
-            f"{target} is write-protected; take the protection away (chmod u+w) to replace it",
-            kind=ErrorKind.PERMISSION,
-        )
+    refuse_protected(target)
     _refuse_open_here(target)
     for file in (target, partial):
         _refuse_locked(file)
@@ -313,7 +307,20 @@ def abandon(file: h5py.File) -> None:
     if file:
         _redirect(file)
         with _no_size_limit():
+            _settle(file)
             file.close()
+
+
+def _settle(file: h5py.File) -> None:
+    """Bring HDF5's cache into order, so that closing does not fail half-way.
+
+    If flushing a dataset fails, the cache's list of what is to be written stays switched on
+    (``H5C__flush_marked_entries`` of HDF5 1.14). The next flush of the file complains of that, and switches it off.
+    Closing complains of it too, but has freed the file by then, and whoever touches it next, HDF5's own exit
+    included, crashes the process.
+    """
+    with contextlib.suppress(RuntimeError, OSError):
+        file.flush()
 
 
 @contextlib.contextmanager

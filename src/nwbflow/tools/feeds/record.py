@@ -41,7 +41,7 @@ class RecordSettings:
         Path of a Unix socket to listen on.
     token : str, optional
         What clients have to know.
-    profile, sync, overwrite, workers
+    profile, sync, spill, overwrite, workers
         As of :class:`nwbflow.Recorder`.
     duration : float, optional
         Seconds after which it ends.
@@ -54,6 +54,7 @@ class RecordSettings:
     token: str | None = None
     profile: str = "default"
     sync: str = "process"
+    spill: Path | None = None
     overwrite: bool = False
     workers: int | None = None
     duration: float | None = None
@@ -128,6 +129,7 @@ def _record(
                 draft.nwbfile,
                 out,
                 sync=settings.sync,
+                spill=settings.spill,
                 profile=settings.profile,
                 workers=settings.workers,
                 progress=progress,

@@ -15,6 +15,7 @@ from nwbflow.links.inventory import LinkState, list_links
 from nwbflow.links.survey import Part, Seen, Survey
 from nwbflow.model.links import LinkKind
 from nwbflow.sinks.hdf5 import translated
+from nwbflow.sinks.permitted import refuse_no_folder, refuse_protected
 from nwbflow.sinks.replace import copy_file, edited_copy, refuse_full
 from nwbflow.tools.links.fit import difference
 from nwbflow.tools.links.renaming import names_in, settled, verify_names
@@ -112,10 +113,8 @@ def bundle(path: str | Path, folder: str | Path, *, dry_run: bool = False, force
 def _check_folder(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or next(folder.iterdir(), None) is not None)):
         raise TargetError(f"{folder} exists; name a folder that doesn't, or an empty one", kind=ErrorKind.EXISTS)
-    if not folder.parent.is_dir():
-        raise TargetError(f"{folder.parent} does not exist; make the folder first", kind=ErrorKind.FOLDER)
-    if not os.access(folder.parent, os.W_OK | os.X_OK):
-        raise TargetError(f"{folder.parent} is read-only for you; choose another folder", kind=ErrorKind.PERMISSION)
+    refuse_no_folder(folder)
+    refuse_protected(folder)
 
 
 def _planned(path: Path, *, force: bool) -> _Plan:
