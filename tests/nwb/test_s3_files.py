@@ -233,7 +233,7 @@ def test_links_would_lead_nowhere(server, tmp_path, external):
 @pytest.mark.parametrize(
     ("url", "more", "text"),
     [
-        ("s3://lab/x.nwb", {"staging": "/nowhere"}, "no folder that can be written to"),
+        ("s3://lab/x.nwb", {"staging": "/nowhere"}, "/nowhere does not exist; make the folder first"),
         ("s3://lab/x.nwb", {"storage_options": {"colour": 1}}, "colour is unknown"),
         ("s3://lab/x.nwb", {"storage_options": {"client_options": {"proxy_url": "p"}}}, "proxy_url"),
         ("s3://lab/x.nwb", {"storage_options": {"client_options": {"timeout": "soon"}}}, "'soon' is no time"),

@@ -19,6 +19,7 @@ from nwbflow.model.events import Event
 from nwbflow.model.receipt import SentFile
 from nwbflow.sinks.file_upload import SENDERS, FileUpload, exists
 from nwbflow.sinks.manifest import Manifest
+from nwbflow.sinks.permitted import refuse_no_folder, refuse_protected
 from nwbflow.sinks.s3_file import SCHEMES, S3File
 from nwbflow.sinks.staging import check_target
 
@@ -204,15 +205,16 @@ def plan_sending(
     """
     place = open_place(url, options)
     folder = Path(tempfile.gettempdir() if staging is None else staging).absolute()
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise TargetError(
-            f"staging={str(folder)!r}, where {url} is to be made before it is sent, is no folder that can be written "
-            "to; make it first, or give another",
-            kind=ErrorKind.FOLDER,
-        )
+    local = local_path(folder, url)
+    try:
+        refuse_no_folder(local.parent)
+        refuse_protected(local.parent)
+    except TargetError as error:
+        error.add_note(f"{folder} is where {url} would be made before it is sent (staging=)")
+        raise
     sending = Sending(
         address=Address(url),
-        local=local_path(folder, url),
+        local=local,
         place=place,
         overwrite=overwrite,
         room=room,
