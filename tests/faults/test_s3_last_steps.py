@@ -162,6 +162,21 @@ def test_a_list_that_is_cut_off_is_not_taken_for_an_empty_place(server, proxy, n
     assert np.array_equal(store_content(server, name), DATA)
 
 
+def test_servers_that_know_no_conditions(server, proxy, name):
+    forward, refused = proxy.forward, []
+
+    def refuse(handler, body):
+        if handler.headers.get("If-None-Match"):
+            refused.append(handler.path)
+            return 501, [], b"<Error><Code>NotImplemented</Code><Message>no such header</Message></Error>"
+        return forward(handler, body)
+
+    proxy.forward = refuse
+    write(proxy.endpoint, name)
+    assert refused
+    assert np.array_equal(store_content(server, name), DATA)
+
+
 def held(proxy, part):
     """Hold the first PUT of a kind before it is forwarded; return events: it came, and it may go on."""
     came, go_on, forward = threading.Event(), threading.Event(), proxy.forward
