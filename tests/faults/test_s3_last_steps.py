@@ -147,10 +147,13 @@ def test_what_is_no_part_of_a_store_is_not_deleted(server, proxy, name):
         write(proxy.endpoint, name)
     store.put(store.key("thesis.pdf"), b"years of work")
     write(server, name)
-    store.put(store.key("notes/2024.txt"), b"more of it")
+    others = {"thesis.pdf": b"years of work", "notes/2024.txt": b"more of it", "notes/2025": b"the rest"}
+    older = ["v2/a/.zarray", "v2/a/0.0", "v2/a/10/3"]
+    for key, data in (others | dict.fromkeys(older, b"x")).items():
+        store.put(store.key(key), data)
     write(server, name, DATA[:500], overwrite=True)
-    assert store.get(store.key("thesis.pdf")) == b"years of work"
-    assert store.get(store.key("notes/2024.txt")) == b"more of it"
+    assert {key: store.get(store.key(key)) for key in others} == others
+    assert {store.get(store.key(key)) for key in older} == {None}
     assert np.array_equal(store_content(server, name), DATA[:500])
 
 

@@ -22,8 +22,10 @@ ROOT = "zarr.json"
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 """Names of the objects without which no reader finds anything, of whatever version of Zarr."""
 
-_ZARRS = re.compile(r"(^|/)(zarr\.json|\.z(group|array|attrs|metadata)|c|(c/)?\d+([./]\d+)*)$")
-"""Names of objects that are a Zarr store's: nothing else is ever deleted."""
+_ZARRS = re.compile(r"(^|/)(zarr\.json|\.z(group|array|attrs|metadata)|c(/\d+)*)$")
+"""Names of objects that are a Zarr store's: nothing else is ever deleted, but chunks of the older version's arrays."""
+
+_OLDER_CHUNK = re.compile(r"(?:(.*?)/)?\d+(?:[./]\d+)*")
 
 _NOTE_SECONDS = 2.0
 _NOTE_SHARE = 20  # a note of many objects takes its time, and is left more rarely
@@ -51,6 +53,7 @@ class Uploads:
         self._place = place
         self._there: dict[str, Found] = place.objects()
         self._before = Manifest.parse(place.get(place.beside), f"{place.url}.partial")
+        self._older = {name.rpartition("/")[0] for name in self._there if name.rpartition("/")[2] == ".zarray"}
         self.replacing = any(name in self._there for name in METADATA)
         self._check(overwrite=overwrite)
         self._manifest = Manifest()
@@ -285,8 +288,12 @@ class Uploads:
                     "or deletes there, then do the same call again",
                     kind=ErrorKind.MISMATCH,
                 )
-        stale = [name for name in there if name not in self._manifest.objects and _ZARRS.search(name)]
+        stale = [name for name in there if name not in self._manifest.objects and self._is_zarrs(name)]
         self._place.delete([self._place.key(name) for name in stale])
+
+    def _is_zarrs(self, name: str) -> bool:
+        older = _OLDER_CHUNK.fullmatch(name)
+        return bool(_ZARRS.search(name)) or (older is not None and (older[1] or "") in self._older)
 
     def _send_root(self, data: bytes, *, verify: bool) -> None:
         """Make it a store: nobody else's root is replaced, and none is left in what somebody else has begun to fill."""
