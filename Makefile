@@ -20,7 +20,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(PIP) install --editable .[codecs,monitor,lsl,zarr,s3,dask]
+	$(PIP) install --editable .[codecs,monitor,lsl,zarr,s3,dask,mpi]
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed

@@ -27,6 +27,7 @@ from nwbflow.nwb.live import live
 from nwbflow.nwb.mapping import concat, link_raw
 from nwbflow.nwb.monitor import DataChunkProcessor, NumSampleCounter
 from nwbflow.nwb.open import open  # noqa: A004
+from nwbflow.nwb.parts import part
 from nwbflow.nwb.recorded import RecordedSeries, Ticket
 from nwbflow.nwb.recorder import Recorder, recorders
 from nwbflow.nwb.stores import zarr_class
@@ -83,6 +84,7 @@ __all__ = [
     "live",
     "open",
     "parallel",
+    "part",
     "raw",
     "recorders",
     "recover",

@@ -59,6 +59,7 @@ class ErrorKind(StrEnum):
     INTERRUPTED = "interrupted"
     PICKLE = "pickle"
     WORKERS = "workers"
+    PARTS = "parts"
 
 
 class NwbflowError(Exception):

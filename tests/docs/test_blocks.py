@@ -17,8 +17,8 @@ ALLOWED = {
     "README.md": ["installs packages", "sets up an environment of its own"],
     "CONTRIBUTING.md": ["sets up an environment of its own"],
     "docs/how-to/dask.md": ["installs packages", "needs a Slurm cluster"],
-    "docs/how-to/from-pynwb.md": ["needs mpi4py and an HDF5 built for MPI"],
     "docs/how-to/monitor.md": ["listens on the network"],
+    "docs/how-to/mpi.md": ["installs packages", "needs a cluster", "needs a Slurm cluster", "builds h5py"],
     "docs/how-to/record-streams.md": ["needs an LSL stream", "waits for clients"],
     "docs/how-to/raw-in-place.md": ["starts a program of the reader's own"],
     "docs/how-to/s3.md": ["installs packages", "nothing was interrupted on this page"],
@@ -43,7 +43,7 @@ def test_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, monkey
 
 
 def run(block, page, namespace):
-    if block.language == "python":
+    if block.language == "python" and not block.title:
         printed = io.StringIO()
         # blank lines in front make line numbers in a traceback those of the page
         code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
@@ -59,8 +59,8 @@ def run(block, page, namespace):
 
 def run_commands(block, page):
     where = f"{name_of(page)}:{block.line}"
-    assert all(line.startswith(("nwbflow ", " ", "#")) for line in block.text.splitlines() if line), (
-        f"{where}: only nwbflow commands are run; mark others with <!-- not run: reason -->"
+    assert all(line.startswith(("nwbflow ", "mpirun ", " ", "#")) for line in block.text.splitlines() if line), (
+        f"{where}: only nwbflow commands and mpirun are run; mark others with <!-- not run: reason -->"
     )
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(

@@ -70,6 +70,7 @@ def _cast(data: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
         if data.dtype.kind in "iu" and dtype.kind in "fc":
             # the largest integers round up to a power of two that has no way back
             changed |= cast.real >= float(np.iinfo(data.dtype).max)
+            changed |= ~np.isfinite(cast.real)  # and the smallest may come back from infinity
         if data.dtype.kind in "fc" and dtype.kind in "iu":
             changed |= data.real >= np.iinfo(dtype).max + 1.0
         if data.dtype.kind in "fc" and dtype.kind in "fc":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,7 @@ from nwbflow.model.encoding import Encoded, Encoder
 from nwbflow.model.layout import Layout, Shape
 from nwbflow.model.receipt import DatasetReceipt
 from nwbflow.model.sink import Sink
+from nwbflow.planning.grid import grid_shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,23 @@ class Tally:
     scattered: int = 0
     shape: Shape = ()
     by: str = "nwbflow"
+    _rows: dict[int, int] = field(default_factory=dict)
+
+    def count_row(self, offset: tuple[int, ...]) -> None:
+        """Note a chunk that is stored: rows are complete up to the first that lacks one, in whatever order they come.
+
+        Parameters
+        ----------
+        offset : tuple of int
+            Of a chunk of a source, which is stored for the first time.
+        """
+        shape, chunks = self.job.layout.shape, self.job.layout.chunks
+        if chunks is None:
+            return
+        wanted = math.prod(grid_shape(shape, chunks)[1:])
+        self._rows[offset[0]] = self._rows.get(offset[0], 0) + 1
+        while self._rows.get(self.complete_rows) == wanted:
+            self.complete_rows = min(self.complete_rows + chunks[0], shape[0])
 
     def receipt(self) -> DatasetReceipt:
         """Return the final figures."""

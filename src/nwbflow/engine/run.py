@@ -327,9 +327,8 @@ class _Run:
         tally.read_seconds += work.read_seconds
         tally.encode_seconds += encoding
         tally.store_seconds += storing
-        ends = tuple(o + n for o, n in zip(work.offset, chunk.lengths, strict=True))
-        if ends[1:] == job.layout.shape[1:]:
-            tally.complete_rows = ends[0]
+        if earlier is None and isinstance(job.data, Source):
+            tally.count_row(work.offset)
         self.emit(
             ChunkStored(
                 dataset=job.name,

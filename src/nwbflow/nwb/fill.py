@@ -31,6 +31,7 @@ from nwbflow.nwb.said import Adoption
 from nwbflow.nwb.sending import Sending
 from nwbflow.planning.memory import Plan, make_plan
 from nwbflow.sinks.hdf5 import translated
+from nwbflow.sources.parts import PartSource
 
 CHECKPOINT_SECONDS = 10.0
 """Least time between two flushes while data that can't be read again are arriving."""
@@ -101,7 +102,8 @@ def check_executor(executor: Executor | None) -> Executor | None:
     if executor is None or all(hasattr(executor, name) for name in ("begin", "check", "run")):
         return executor
     raise SettingsError(
-        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) returns, or None",
+        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) returns, or None; with "
+        "nwbflow.parallel.mpi(comm), call nwbflow.write on every rank",
         kind=ErrorKind.OPTION,
     )
 
@@ -197,6 +199,9 @@ class Passage:
 
     def _check_executor(self, storages: Sequence[Storage], options: Options) -> int:
         """Refuse what workers elsewhere can't be given; return how many there are, there or here."""
+        for storage in storages:
+            if isinstance(storage.candidate.data, PartSource):
+                storage.candidate.data.check(storage.candidate.name)
         executor = options.executor
         if executor is None or not storages:
             return options.workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from nwbflow.model.address import is_address
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests
 from nwbflow.nwb.io import NWBHDF5IO
+from nwbflow.nwb.parts import scout
 from nwbflow.nwb.sending import Sending, plan_sending
 from nwbflow.nwb.session import RulesLike
 from nwbflow.nwb.stores import is_store_path, refuse_no_path, refuse_settings_of_others, write_store
 from nwbflow.nwb.ties import ExternalPolicy
 from nwbflow.observe.hub import Progress
+from nwbflow.parallel import Ranks
 from nwbflow.planning.memory import parse_bytes
 from nwbflow.planning.profiles import Profile
 from nwbflow.sinks.staging import check_target
@@ -35,7 +38,7 @@ def write(
     verify: str = "stored",
     progress: Progress = True,
     external: ExternalPolicy = "error",
-    executor: Executor | None = None,
+    executor: Executor | Ranks | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     staging: str | Path | None = None,
@@ -76,15 +79,18 @@ def write(
     external : {"error", "link", "copy"}
         What becomes of data of other files (open h5py datasets, containers read from another file) that come without
         :func:`link` or :func:`copy`. A link is checked against what the container says of it.
-    executor : Executor, optional
+    executor : Executor or Ranks, optional
         Who computes and encodes arrays instead of threads of this process: :func:`nwbflow.parallel.dask`. Streams
-        stay here.
+        stay here. With :func:`nwbflow.parallel.mpi`, all ranks call this together.
     overwrite : bool
         Whether a file at `path`, or what an interrupted write left beside it (or in `staging`), may be replaced. An
         old Zarr store in an object store, which can't rename, is gone when the first object is sent.
     storage_options : mapping, optional
         Settings of the object store: what ``obstore.store.from_url`` takes, such as ``endpoint``, ``region`` or
         ``client_options``. What is not in them comes from the environment (``AWS_...``).
+    staging : str or pathlib.Path, optional
+        Folder on a disk with room, where an HDF5 file for an object store is made, and kept until it is sent. Without
+        it, the folder for temporary files, if twice as much as the arrays take before filters is free there.
 
     Returns
     -------
@@ -96,6 +102,23 @@ def write(
     nwbflow.errors.NwbflowError
         What stopped it, with dataset, place and way out. An older file at `path` is then as it was.
     """
+    if isinstance(executor, Ranks):
+        alone = partial(
+            write,
+            nwbfile,
+            path,
+            profile=profile,
+            rules=rules,
+            workers=workers,
+            memory=memory,
+            verify=verify,
+            progress=progress,
+            external=external,
+            overwrite=overwrite,
+            storage_options=storage_options,
+            staging=staging,
+        )
+        return executor.together(partial(scout, nwbfile), lambda ranks: alone(executor=ranks), workers)
     refuse_no_path(path)
     refuse_settings_of_others(path, storage_options, staging)
     sending: Sending | None = None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nwbflow.engine.afar import Executor
 from nwbflow.errors import ErrorKind, SettingsError, UnsupportedError
+from nwbflow.model.receipt import Receipt
+from nwbflow.parallel.manifest import Scouted
 
 if TYPE_CHECKING:
     from distributed import Client
+    from mpi4py.MPI import Intracomm
 
-__all__ = ["Executor", "dask"]
+__all__ = ["Executor", "Ranks", "dask", "mpi"]
 
 
 def dask(client: Client, *, patience: float = 60.0) -> Executor:
@@ -56,3 +61,88 @@ def dask(client: Client, *, patience: float = 60.0) -> Executor:
     if not patience > 0:
         raise SettingsError(f"patience={patience!r}: give seconds, more than 0", kind=ErrorKind.OPTION)
     return DaskExecutor(client, patience)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """All ranks of an MPI communicator; made by :func:`mpi`, for :func:`nwbflow.write` on each of them.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm
+        The communicator.
+    """
+
+    comm: Intracomm
+
+    def together(
+        self, scout: Callable[[], Scouted], write: Callable[[Executor], Receipt], workers: int | None
+    ) -> Receipt:
+        """Write on rank 0 with the help of all others; called on every rank.
+
+        Parameters
+        ----------
+        scout : callable
+            Looks at what this rank has.
+        write : callable
+            Writes the file; called on rank 0.
+        workers : int or None
+            Encoding threads of each rank.
+
+        Returns
+        -------
+        Receipt
+            Rank 0's, on every rank.
+
+        Raises
+        ------
+        BaseException
+            On every rank, whatever stopped it on any.
+        """
+        from nwbflow.parallel.ranks import follow, lead
+        from nwbflow.parallel.wire import Wire
+
+        wire = Wire(self.comm)
+        return follow(wire, scout) if wire.rank else lead(wire, scout, write, workers)
+
+
+def mpi(comm: Intracomm) -> Ranks:
+    """Let all ranks of an MPI program write one file: ``nwbflow.write(..., executor=nwbflow.parallel.mpi(comm))``.
+
+    Every rank calls :func:`nwbflow.write`, with an ``NWBFile`` of its own that has the same containers. Datasets of
+    which each rank has some rows are declared with :func:`nwbflow.part`; each rank encodes its own. All else must be
+    the same on every rank, and is taken from rank 0. Rank 0 stores, with ordinary h5py, and reports progress; the path
+    and all settings are its own. Whatever stops one rank is raised on all.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm
+        The ranks that take part, such as ``MPI.COMM_WORLD``.
+
+    Returns
+    -------
+    Ranks
+        For ``executor=`` of :func:`nwbflow.write`; may be used again.
+
+    Raises
+    ------
+    nwbflow.errors.UnsupportedError
+        Kind ``PLUGIN``: ``mpi4py`` is not installed, or finds no MPI.
+    nwbflow.errors.SettingsError
+        If `comm` is no communicator of ranks.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # mpi4py's wheels look for a library of MPI when they are imported
+        raise UnsupportedError(
+            f'MPI needs mpi4py and a library of MPI: pip install "nwbflow[mpi]", and the cluster\'s MPI, or '
+            f"pip install mpich ({error})",
+            kind=ErrorKind.PLUGIN,
+        ) from error
+    if not isinstance(comm, MPI.Intracomm) or comm == MPI.COMM_NULL:
+        raise SettingsError(
+            f"nwbflow.parallel.mpi({type(comm).__name__}): give a communicator that this process is in, such as "
+            "mpi4py.MPI.COMM_WORLD",
+            kind=ErrorKind.OPTION,
+        )
+    return Ranks(comm)
