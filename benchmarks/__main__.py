@@ -8,7 +8,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import copies, links, memory, write, zarr
+from benchmarks import copies, links, memory, repack, write, zarr
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
         links.run(Path(folder), options.rounds)
         copies.run(Path(folder), options.seconds, options.rounds)
         zarr.run(Path(folder), options.seconds, options.rounds)
+        repack.run(Path(folder), options.seconds, options.rounds)
 
 
 if __name__ == "__main__":

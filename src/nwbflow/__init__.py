@@ -20,6 +20,7 @@ from nwbflow.errors import (
 )
 from nwbflow.model.receipt import DatasetReceipt, Receipt, SentFile
 from nwbflow.model.recovery import RecoveredDataset, Recovery
+from nwbflow.model.repacked import Difference, Repacked
 from nwbflow.nwb.data import DataIO, blocks, raw
 from nwbflow.nwb.external import copy, link
 from nwbflow.nwb.io import HDF5IO, NWBHDF5IO
@@ -36,6 +37,7 @@ from nwbflow.planning.profiles import Profile
 from nwbflow.planning.rules import Rules
 from nwbflow.record.tail import Tail, TailBlock, tail
 from nwbflow.tools.recover import recover
+from nwbflow.tools.repack.repack import repack
 from nwbflow.tools.upload import upload
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ __all__ = [
     "DataChunkProcessor",
     "DataIO",
     "DatasetReceipt",
+    "Difference",
     "DurabilityError",
     "ErrorKind",
     "ExecutorError",
@@ -64,6 +67,7 @@ __all__ = [
     "Recorder",
     "RecoveredDataset",
     "Recovery",
+    "Repacked",
     "Rules",
     "SentFile",
     "SettingsError",
@@ -88,6 +92,7 @@ __all__ = [
     "raw",
     "recorders",
     "recover",
+    "repack",
     "tail",
     "upload",
     "write",

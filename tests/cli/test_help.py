@@ -17,14 +17,15 @@ from nwbflow.cli.demo import demo
 from nwbflow.cli.inspect import inspect
 from nwbflow.cli.record import record
 from nwbflow.cli.recover import recover
+from nwbflow.cli.repack import repack
 from nwbflow.errors import ErrorKind, TargetError
 
 COMMAND = Path(sys.executable).with_name("nwbflow")
-OPTIONS = {"all_": "--all", "out_folder": "--out", "raw": "RAW", "out_file": "OUT", "file": "FILE"}
+OPTIONS = {"all_": "--all", "out_folder": "--out", "raw": "RAW", "in_file": "IN", "out_file": "OUT", "file": "FILE"}
 
 
 @pytest.mark.requirement("T4")
-@pytest.mark.parametrize("command", [convert, demo, inspect, record, recover], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("command", [convert, demo, inspect, record, recover, repack], ids=lambda c: c.__name__)
 @pytest.mark.parametrize("columns", [80, 120])
 def test_help_names_every_option_and_the_exit_codes_and_fits(command, columns, nwbflow):
     done = nwbflow(command.__name__, "--help", columns=columns)
@@ -42,7 +43,7 @@ def test_help_names_every_option_and_the_exit_codes_and_fits(command, columns, n
 def test_the_command_alone_lists_its_commands(nwbflow):
     done = nwbflow()
     assert done.code == 0
-    for name in ("convert", "demo", "inspect", "links", "record", "recover", "upload"):
+    for name in ("convert", "demo", "inspect", "links", "record", "recover", "repack", "upload"):
         assert re.search(rf"\b{name}\b", done.out)
 
 

@@ -447,3 +447,17 @@ def test_pynwb_reads_and_validates_an_embedded_session(tmp_path):
         found = io.read().acquisition
         assert np.array_equal(found["ts"].data[...], VALUES)
         assert np.array_equal(found["own"].data[...], VALUES[:, :4])
+
+
+def test_a_link_to_a_dataset_of_another_file_whose_elements_are_in_a_raw_file(tmp_path):
+    (tmp_path / "data").mkdir()
+    VALUES.tofile(tmp_path / "data" / "raw.bin")
+    with h5py.File(tmp_path / "data" / "other.h5", "w") as file:
+        raw(file, "/r", tmp_path / "data" / "raw.bin", recorded=False)
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        external(file, "/x", tmp_path / "data" / "other.h5", "/r", recorded=False)
+    embed(tmp_path / "a.nwb")
+    alone(tmp_path / "a.nwb")
+    with h5py.File(tmp_path / "a.nwb") as file:
+        assert isinstance(file.get("x", getlink=True), h5py.HardLink)
+        assert np.array_equal(file["x"][()], VALUES)

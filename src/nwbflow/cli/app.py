@@ -21,6 +21,7 @@ from nwbflow.cli.inspect import inspect
 from nwbflow.cli.links import links
 from nwbflow.cli.record import record
 from nwbflow.cli.recover import recover
+from nwbflow.cli.repack import repack
 from nwbflow.cli.screens import err, out, say, show_warnings_as_notes
 from nwbflow.cli.upload import upload
 from nwbflow.errors import NwbflowError
@@ -43,6 +44,7 @@ app.command(convert)
 app.command(inspect)
 app.command(record)
 app.command(recover)
+app.command(repack)
 app.command(links)
 app.command(upload)
 demos = App(name="demo", help_format="plaintext", help_epilogue=_EPILOGUE)

@@ -92,6 +92,42 @@ def zarr_filters(filters: Sequence[Filter], itemsize: int) -> tuple[tuple[Filter
     return tuple(found), tuple(notes)
 
 
+def hdf5_filters(filters: Sequence[Filter], itemsize: int) -> tuple[tuple[Filter, ...], tuple[str, ...]]:
+    """Return what stands for a pipeline of a Zarr array in an HDF5 file that any reader opens.
+
+    Parameters
+    ----------
+    filters : sequence of Filter
+        As :func:`from_metadata` gives them.
+    itemsize : int
+        Bytes of one element.
+
+    Returns
+    -------
+    filters : tuple of Filter
+        Of shuffle, gzip and Fletcher-32.
+    notes : tuple of str
+        Where something else is used than the array has: nothing but the checksum is another one.
+
+    Raises
+    ------
+    SettingsError
+        Kind ``CODEC``: HDF5 has that without plugins only as another codec.
+    """
+    found: list[Filter] = []
+    for item in filters:
+        if item.id == names.CRC32C:
+            found.append(Filter(names.FLETCHER32))
+        elif item.id == names.DEFLATE:
+            found.append(item)
+        elif item.id == names.BLOSC and item.options[6] == _ZLIB and item.options[5] < 2:
+            found += [Filter(names.SHUFFLE, (itemsize,))] if item.options[5] and itemsize > 1 else []
+            found.append(Filter(names.DEFLATE, (item.options[4],)))
+        else:
+            raise _error(f"codec {names.describe((item,))!r} needs a plugin in HDF5")
+    return tuple(found), ("its CRC-32C is a Fletcher-32 in HDF5",) if Filter(names.CRC32C) in filters else ()
+
+
 def _compression(item: Filter, shuffled: bool, itemsize: int) -> tuple[list[Filter], str]:
     sorting = 1 if shuffled else 0
     if item.id == names.DEFLATE:

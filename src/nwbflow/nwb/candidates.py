@@ -317,8 +317,8 @@ def types_of(builder: DatasetBuilder, manager: BuildManager) -> tuple[str, ...]:
         if name is not None and namespace is not None:
             try:
                 return tuple(manager.namespace_catalog.get_hierarchy(namespace, name))
-            except (KeyError, ValueError):
-                return (name,)
+            except (KeyError, ValueError, TypeError):  # unknown, or no text
+                return (name,) if isinstance(name, str) else ()
     return ()
 
 

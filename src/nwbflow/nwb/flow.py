@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -188,6 +188,16 @@ class Flow:
             ``<name>.partial.old``.
         """
         self._session.hold(drop_leftover=drop_leftover)
+
+    def check_before_publishing(self, check: Callable[[Any], None]) -> None:
+        """Have the open file looked at when everything is in it, before it appears at its path.
+
+        Parameters
+        ----------
+        check : callable
+            Takes the file; what it raises stops the write.
+        """
+        self._session.check = check
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """Export what another IO object has read; see HDMF's documentation for the parameters.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ class Session:
     profile, rules, workers, memory, verify, progress, external, executor
         As in :class:`nwbflow.NWBHDF5IO`.
 
+    Attributes
+    ----------
+    check : callable or None
+        Called with the open file or the store's root when everything is there; what it raises stops the write.
+
     Raises
     ------
     SettingsError
@@ -104,6 +109,7 @@ class Session:
         self._hub = Hub(())
         self._hold = self._drop_leftover = False
         self._failed = False
+        self.check: Callable[[Any], None] | None = None
         self.sending: Sending | None = None
         """Where the finished file goes, if not only to its path."""
 
@@ -197,6 +203,8 @@ class Session:
             with _disk_errors(name, path), lost_writes(name, path):
                 yield passage
             passage.fill(file, side_by_side=side_by_side)
+            if self.check is not None:
+                self.check(file)
             self._complete(passage)
         except BaseException as error:
             self._fail(path, error, file)

@@ -8,11 +8,12 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pynwb
+from hdmf.build import BuildManager
 
 from nwbflow.engine.afar import Executor
 from nwbflow.errors import ErrorKind, PlanError, SettingsError, UnsupportedError
@@ -226,10 +227,62 @@ def write_store(
     nwbflow.errors.NwbflowError
         As for :func:`nwbflow.write`.
     """
+    if is_address(path):
+        refuse_read_from(nwbfile, str(path))
+
+    def put(io: Any) -> None:
+        io.write(nwbfile, exhaust_dci=False)
+
+    return into_store(
+        put,
+        path,
+        manager_of_guests(nwbfile),
+        profile=profile,
+        rules=rules,
+        workers=workers,
+        memory=memory,
+        verify=verify,
+        progress=progress,
+        external=external,
+        executor=executor,
+        overwrite=overwrite,
+        storage_options=storage_options,
+    )
+
+
+def into_store(
+    put: Callable[[Any], None],
+    path: str | Path,
+    manager: BuildManager | None,
+    *,
+    profile: str | Profile,
+    rules: RulesLike,
+    workers: int | None,
+    memory: str | int | None,
+    verify: str,
+    progress: Progress,
+    external: ExternalPolicy,
+    executor: Executor | None,
+    overwrite: bool,
+    storage_options: Mapping[str, Any] | None,
+) -> Receipt:
+    """Make a new Zarr store; the parameters are :func:`nwbflow.write`'s but for the first and third.
+
+    Parameters
+    ----------
+    put : callable
+        Writes into the :class:`nwbflow.NWBZarrIO` it is given.
+    manager : BuildManager or None
+        What knows the types, and has read other stores that are linked.
+
+    Raises
+    ------
+    nwbflow.errors.NwbflowError
+        As for :func:`nwbflow.write`.
+    """
     target: Any = path
     room = 0
     if is_address(path):
-        refuse_read_from(nwbfile, str(path))
         allowed = parse_bytes(memory)
         room = allowed // UPLOADS_SHARE
         memory = allowed - room
@@ -243,7 +296,7 @@ def write_store(
         NWBZarrIO(
             target,
             "w",
-            manager_of_guests(nwbfile),
+            manager,
             profile=profile,
             rules=rules,
             workers=workers,
@@ -255,7 +308,7 @@ def write_store(
         ) as io,
     ):
         io.put_in_place(overwrite=overwrite)
-        io.write(nwbfile, exhaust_dci=False)
+        put(io)
     receipt: Receipt | None = io.receipt
     if receipt is None:
         raise AssertionError("a write that succeeded has a receipt")
@@ -264,6 +317,12 @@ def write_store(
 
 def _uploads(url: str, options: Mapping[str, Any], *, overwrite: bool, room: int) -> Any:
     """Return what sends a store to an address, or say why it can't go there; nothing is changed."""
+    if not is_store_path(url):
+        raise UnsupportedError(
+            f"{url}: only a Zarr store can be made there, under a name that ends in .zarr; make an HDF5 file on a "
+            f"disk, and send it: nwbflow upload FILE {url}",
+            kind=ErrorKind.OPTION,
+        )
     need_zarr()
     if importlib.util.find_spec("obstore") is None:
         raise UnsupportedError(

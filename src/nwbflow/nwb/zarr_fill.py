@@ -17,20 +17,24 @@ from hdmf.data_utils import AbstractDataChunkIterator, DataChunk, GenericDataChu
 from hdmf.data_utils import DataIO as HdmfDataIO
 from hdmf_zarr import ZarrDataIO
 
+from nwbflow.encoding.plugin_names import ZARR_OTHER
 from nwbflow.encoding.zarr_codecs import zarr_encoder
 from nwbflow.engine.job import Job
 from nwbflow.engine.run import fill
 from nwbflow.errors import ErrorKind, PlanError, StorageError
 from nwbflow.model.data import Source
-from nwbflow.model.layout import Layout, Shape
+from nwbflow.model.encoding import Encoded
+from nwbflow.model.layout import Filter, Layout, Shape
 from nwbflow.nwb.candidates import Candidate, datasets, find
+from nwbflow.nwb.copies import same_fill
 from nwbflow.nwb.fill import Options, Passage
 from nwbflow.nwb.layouts import Storage
 from nwbflow.nwb.reservations import planned_job
 from nwbflow.nwb.zarr_layouts import Decider, dressed, reserve_bytes
 from nwbflow.planning.memory import DatasetPlan, format_bytes
 from nwbflow.planning.shards import SHARD_BYTES
-from nwbflow.sinks.zarr import ZarrSink
+from nwbflow.sinks.zarr import StoredArray, ZarrSink
+from nwbflow.sources.banded import Banded
 
 SHARDS_SHARE = 4
 """One part in so many of the memory is for encoded chunks that wait for their shards to become complete."""
@@ -248,7 +252,19 @@ class StorePassage(Passage):
         encoder = zarr_encoder(layout, storage.effort)
         if encoder is None and layout.shards is not None:
             layout = replace(layout, chunks=layout.shards)  # zarr-python is given whole shards
-        return planned_job(storage, plan, layout, sink, encoder, aside=aside)
+        return planned_job(storage, plan, layout, sink, encoder, aside=aside, stored=_stored(storage, sink.layout))
+
+
+def _stored(storage: Storage, layout: Layout) -> Callable[[], Iterator[tuple[Shape, Encoded]]] | None:
+    """Return what gives the chunks of another store's array, if they are what this one's would be."""
+    data = storage.candidate.data
+    source = data.inner if isinstance(data, Banded) else data
+    if not isinstance(source, StoredArray) or Filter(ZARR_OTHER) in layout.filters:
+        return None
+    there = source.layout
+    facts = [(x.dtype.newbyteorder("="), x.chunks, x.filters) for x in (there, layout)]
+    same = facts[0] == facts[1] and source.shape == storage.layout.shape and same_fill(there, layout)
+    return source.chunks if same else None
 
 
 def _unwrapped(data: Any) -> Any:

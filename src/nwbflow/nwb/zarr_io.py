@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -109,6 +109,16 @@ class StoreFlow:
                 multiprocessing_context=multiprocessing_context,
                 consolidate_metadata=consolidate_metadata and passage is None,
             )
+
+    def check_before_publishing(self, check: Callable[[Any], None]) -> None:
+        """Have the store looked at when everything is in it, before it appears at its path.
+
+        Parameters
+        ----------
+        check : callable
+            Takes the root; what it raises stops the write.
+        """
+        self._session.check = check
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """Export what another IO object has read; see hdmf-zarr's documentation for the parameters.

@@ -116,6 +116,8 @@ class StoreSession(Session):
             passage.fill_store(root, side_by_side=side_by_side)
             if consolidate:
                 _consolidate(root, path)
+            if self.check is not None:
+                self.check(root)
             if remote is not None:
                 self._send_structure(remote, passage)
             self._put_in_place(passage)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from nwbflow.errors import ErrorKind, SourceError, VerifyError
 from nwbflow.model.data import Array, Region
 from nwbflow.model.encoding import Encoded
 from nwbflow.model.layout import Layout, MaxShape, Shape
-from nwbflow.planning.grid import grid_shape
+from nwbflow.planning.grid import grid_shape, iter_offsets
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sinks.objects import objects_of
 from nwbflow.sinks.shards import ABSENT, index_bytes, parse_index, shard_parts
@@ -109,15 +109,7 @@ class ZarrSink:
         VerifyError
             If the shard's own index is damaged, or the chunk is not there.
         """
-        at, number = self._place(offset)
-        with translated(self._name, f"reading back the chunk at {offset}"):
-            if at in self._changed:
-                self._write(at)
-            if self._layout.shards is None:
-                found = self._objects.get(self._key(at))
-            else:
-                place, size = (int(n) for n in self._index_of(at)[number])
-                found = None if place == ABSENT else self._objects.get(self._key(at), place, size)
+        found = self.find(offset)
         if found is None:
             raise VerifyError(
                 f"{self._name}: the chunk at {offset} is not in the store any more. Write again, to another disk if "
@@ -125,6 +117,19 @@ class ZarrSink:
                 kind=ErrorKind.MISMATCH,
             )
         return found
+
+    def find(self, offset: _Offset, /) -> bytes | None:
+        """Return the stored bytes of the chunk at `offset`, from the store; ``None`` if there is none."""
+        at, number = self._place(offset)
+        with translated(self._name, f"reading back the chunk at {offset}"):
+            if at in self._changed:
+                self._write(at)
+            if self._layout.shards is None:
+                return self._objects.get(self._key(at))
+            if not self._objects.size(self._key(at)):
+                return None
+            place, size = (int(n) for n in self._index_of(at)[number])
+            return None if place == ABSENT else self._objects.get(self._key(at), place, size)
 
     def write(self, region: Region, data: Array, /) -> None:
         """Store decoded elements through zarr-python."""
@@ -249,6 +254,48 @@ class ZarrSink:
                 raise self._damaged(at)
             self._index = (at, index)
         return self._index[1]
+
+
+class StoredArray:
+    """An array of a store as a source, which also gives its chunks as they are stored.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Of Zarr v3.
+    """
+
+    in_memory = False
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self._array = array
+        self._sink = ZarrSink(array, limit=tuple(int(n) for n in array.shape), room=0)
+
+    @property
+    def shape(self) -> Shape:
+        """Lengths of the axes, in elements."""
+        return self._sink.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return self._sink.layout.dtype
+
+    @property
+    def layout(self) -> Layout:
+        """How it lies in its store."""
+        return self._sink.layout
+
+    def read(self, region: Region, /) -> Array:
+        """Return decoded elements."""
+        return np.asarray(self._array[region])
+
+    def chunks(self) -> Iterator[tuple[_Offset, Encoded]]:
+        """Give every stored chunk with its offset; those never written are left out."""
+        for offset in iter_offsets(self.shape, self.layout.chunks or self.shape):
+            found = self._sink.find(offset)
+            if found is not None:
+                yield offset, Encoded(found)
 
 
 def layout_of_array(array: zarr.Array[Any]) -> Layout:

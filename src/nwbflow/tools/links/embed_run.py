@@ -128,8 +128,9 @@ class Embedding:
             if node.kind == "group":
                 made: Any = h5py.Group(h5g.create(parent.id, name, name_list(name), _like_group(source)))
             elif node.kind == "mapped":
-                source = survey.dataset(spot)
-                made = self._plain(node, survey, parent, name, source.id.get_type().copy())
+                kind = survey.dataset(spot).id.get_type().copy()
+                del source, spot  # while it is open, HDF5 opens it in no other way
+                made = self._plain(node, survey, parent, name, kind)
                 source = survey.dataset(survey.again(node.file, node.name))  # that may have closed it
             else:
                 made = self._ordinary(node, source, parent, name)
