@@ -70,7 +70,8 @@ class Proxy:
                 self.send_response_only(status)
                 for name, value in headers:
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(answer)))
+                length = next((v for n, v in headers if n.lower() == "x-length"), str(len(answer)))  # HEAD has no body
+                self.send_header("Content-Length", length)
                 self.end_headers()
                 self.wfile.write(answer[: len(answer) // 2] if cut else answer)
                 self.close_connection = cut
@@ -85,9 +86,24 @@ class Proxy:
             connection.request(handler.command, handler.path, body, dict(handler.headers))
             answer = connection.getresponse()
             headers = [(name, value) for name, value in answer.getheaders() if name.lower() not in SAME]
+            if handler.command == "HEAD":
+                headers.append(("x-length", answer.getheader("content-length", "0")))
             return answer.status, headers, answer.read()
         finally:
             connection.close()
+
+
+def every(number, fault, method, part):
+    """Let every request of a kind fail until it was tried `number` times; then let it through."""
+    tries = {}
+
+    def decide(asked, path):
+        if asked != method or part not in path:
+            return None
+        tries[path] = tries.get(path, 0) + 1
+        return fault if tries[path] <= number else None
+
+    return decide
 
 
 @contextlib.contextmanager

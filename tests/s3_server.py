@@ -4,6 +4,7 @@ As a script it prints its port and serves until its standard input ends.
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -19,11 +20,27 @@ def options(endpoint, **more):
     return {"endpoint": endpoint, "region": "us-east-1", **KEYS, "retry_config": QUICK, **more}
 
 
+def store_content(endpoint, name):
+    """Return what stock zarr-python reads of the series ``a`` of a store."""
+    import zarr
+    from obstore.store import S3Store
+    from zarr.storage import ObjectStore
+
+    given = {name: value for name, value in options(endpoint).items() if name != "retry_config"}
+    store = S3Store(BUCKET, prefix=name, client_options={"allow_http": True}, **given)
+    return zarr.open_group(ObjectStore(store, read_only=True), mode="r")["acquisition/a/data"][:]
+
+
 @contextlib.contextmanager
 def s3_server():
     """Run a server; give its address."""
     with subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"S3_UPLOAD_PART_MIN_SIZE": "1"},
     ) as server:
         try:
             yield f"http://127.0.0.1:{int(server.stdout.readline())}"

@@ -18,7 +18,7 @@ from nwbflow.errors import (
     UnsupportedError,
     VerifyError,
 )
-from nwbflow.model.receipt import DatasetReceipt, Receipt
+from nwbflow.model.receipt import DatasetReceipt, Receipt, SentFile
 from nwbflow.model.recovery import RecoveredDataset, Recovery
 from nwbflow.model.repacked import Difference, Repacked
 from nwbflow.nwb.data import DataIO, blocks, raw
@@ -38,6 +38,7 @@ from nwbflow.planning.rules import Rules
 from nwbflow.record.tail import Tail, TailBlock, tail
 from nwbflow.tools.recover import recover
 from nwbflow.tools.repack.repack import repack
+from nwbflow.tools.upload import upload
 
 if TYPE_CHECKING:
     from nwbflow.nwb.zarr_io import NWBZarrIO
@@ -68,6 +69,7 @@ __all__ = [
     "Recovery",
     "Repacked",
     "Rules",
+    "SentFile",
     "SettingsError",
     "SourceError",
     "StorageError",
@@ -92,6 +94,7 @@ __all__ = [
     "recover",
     "repack",
     "tail",
+    "upload",
     "write",
 ]
 

@@ -43,7 +43,7 @@ def test_help_names_every_option_and_the_exit_codes_and_fits(command, columns, n
 def test_the_command_alone_lists_its_commands(nwbflow):
     done = nwbflow()
     assert done.code == 0
-    for name in ("convert", "demo", "inspect", "links", "record", "recover", "repack"):
+    for name in ("convert", "demo", "inspect", "links", "record", "recover", "repack", "upload"):
         assert re.search(rf"\b{name}\b", done.out)
 
 

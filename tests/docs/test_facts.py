@@ -73,7 +73,7 @@ def test_change_fragments_are_named_by_kind(path):
     )
 
 
-COMMANDS = ["convert", "inspect", "record", "recover", "repack", "demo", "demo record"]
+COMMANDS = ["convert", "inspect", "record", "recover", "repack", "upload", "demo", "demo record"]
 LINKS = ["list", "check", "relocate", "relative", "absolute", "embed", "bundle"]
 
 

@@ -20,7 +20,8 @@ import pytest
 import runs
 from rich.console import Console
 
-from nwbflow.model.events import DatasetStarted, Event, Warned
+from nwbflow.model.events import DatasetStarted, Event, PartSent, RunFinished, Warned
+from nwbflow.model.receipt import Receipt, SentFile
 from nwbflow.observe import bar as bar_module
 from nwbflow.observe.bar import ProgressBar
 
@@ -352,3 +353,17 @@ def test_in_a_notebook_without_ipython_nothing_happens(clock: Clock, monkeypatch
     for event in runs.run():
         bar(event)
     assert console.file.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_sending_a_finished_file_is_told_with_its_share(clock: Clock) -> None:
+    parts = [PartSent(number=n, parts=2, kept=False, bytes_done=n * 10**6, bytes_total=2 * 10**6) for n in (1, 2)]
+    pictures = play(Terminal(), [*list(runs.run())[:-1], *parts])
+    assert "sending: 1.00 MB of 2.00 MB, 50%" in pictures[-2]
+    assert "sending: 2.00 MB of 2.00 MB, 100%" in pictures[-1]
+
+
+def test_the_end_of_a_file_that_was_only_sent_says_how_much(clock: Clock) -> None:
+    sent = SentFile(size=2 * 10**6, parts=2, kept=0, tag="t", seconds=3.0)
+    receipt = Receipt(path=runs.PATH, datasets=(), seconds=3.0, sent=sent)
+    pictures = play(Terminal(), [runs.started((), 0), RunFinished(receipt=receipt)])
+    assert pictures[-1].strip().split("\n")[-1] == "recording.nwb: 2.00 MB sent in 3.0 s"

@@ -370,3 +370,11 @@ def test_stored_chunks_are_decoded_once(rows):
     parts = [source.read((slice(at, min(at + rows, 100)), slice(0, 10))) for at in range(0, 100, rows)]
     assert np.array_equal(np.concatenate(parts), array)
     assert inner.elements == 1000
+
+
+def test_a_file_for_an_object_store_is_made_on_a_disk_first(tmp_path):
+    stock = tmp_path / "a.nwb"
+    nwbflow.write(session(a=np.arange(100)), stock, progress=False)
+    with pytest.raises(nwbflow.UnsupportedError, match=r"nwbflow upload FILE s3://lab/b\.nwb") as caught:
+        repack(stock, "s3://lab/b.nwb")
+    assert caught.value.kind is ErrorKind.OPTION

@@ -23,6 +23,7 @@ from nwbflow.cli.record import record
 from nwbflow.cli.recover import recover
 from nwbflow.cli.repack import repack
 from nwbflow.cli.screens import err, out, say, show_warnings_as_notes
+from nwbflow.cli.upload import upload
 from nwbflow.errors import NwbflowError
 
 _HELP = "Write large arrays of NWB files, many times faster and never left broken."
@@ -45,6 +46,7 @@ app.command(record)
 app.command(recover)
 app.command(repack)
 app.command(links)
+app.command(upload)
 demos = App(name="demo", help_format="plaintext", help_epilogue=_EPILOGUE)
 demos.default(demo)
 demos.command(demo_record, name="record")

@@ -38,6 +38,7 @@ def convert(
     rules: Annotated[Path | None, Parameter(group=_STORING)] = None,
     in_place: Annotated[bool, Parameter(group=_STORING, negative="", show_default=False)] = False,
     overwrite: Annotated[bool, Parameter(group=_STORING, negative="", show_default=False)] = False,
+    staging: Annotated[Path | None, Parameter(group=_STORING)] = None,
     workers: Annotated[int | None, Parameter(group=_RUNNING)] = None,
     memory: Annotated[str | None, Parameter(group=_RUNNING)] = None,
     verify: Annotated[Literal["stored", "full", "no"], Parameter(group=_STORING)] = "stored",
@@ -60,7 +61,7 @@ def convert(
     raw
         The recording. It is only read.
     out_file
-        The NWB file; a Zarr store if its name ends in .zarr, also at an address such as s3://bucket/a.nwb.zarr.
+        The NWB file; a Zarr store if its name ends in .zarr. Either may be an address, such as s3://bucket/a.nwb.
     dtype
         Type of the samples: int16, uint16, int32, float32, ...; '>i2' for the other byte order.
     channels
@@ -88,6 +89,9 @@ def convert(
         Leave the samples where they are: OUT takes no time and no room, and needs RAW to be there.
     overwrite
         Replace OUT, or what an interrupted write left beside it.
+    staging
+        Folder with room, where an HDF5 file for an address is made, and kept until it is sent; that for temporary
+        files if not given.
     workers
         Encoding threads; as many as there are cores if not given.
     memory
@@ -122,6 +126,7 @@ def convert(
             memory=memory,
             overwrite=overwrite,
             in_place=in_place,
+            staging=staging,
         )
         _notes(plan.notes)
         if json:
@@ -146,6 +151,7 @@ def convert(
             progress=[*bar, *page, *([] if events is None else [JsonLines(events)])],
             overwrite=overwrite,
             in_place=in_place,
+            staging=staging,
         )
     _notes(receipt.notes)
     if json:

@@ -33,7 +33,12 @@ def print_receipt(receipt: Receipt) -> None:
         f"structure {duration(receipt.structure_seconds)}, samples {duration(receipt.fill_seconds)}, "
         f"verify {duration(receipt.verify_seconds)}, publish {duration(receipt.publish_seconds)}"
     )
-    here = "" if is_address(receipt.path) else f", {size(size_on_disk(receipt.path))}"
+    sent = receipt.sent
+    if sent is not None:
+        here = f", {size(sent.size)}, sent in {sent.parts} {'part' if sent.parts == 1 else 'parts'}"
+        here += f", {sent.kept} of them sent before" if sent.kept else ""
+    else:
+        here = "" if is_address(receipt.path) else f", {size(size_on_disk(receipt.path))}"
     rows = [("written", f"{receipt.path}{here}")]
     for dataset in receipt.datasets:
         layout = dataset.layout

@@ -108,6 +108,27 @@ class DatasetVerified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartSent:
+    """One part of a finished file is in the object store; nobody sees the file there before all are.
+
+    Parameters
+    ----------
+    number, parts : int
+        Which, from 1 on, and how many there are. They come in any order.
+    kept : bool
+        Whether an earlier, interrupted call had sent it, so that it was not sent again.
+    bytes_done, bytes_total : int
+        Size of what is there by now, and of the file.
+    """
+
+    number: int
+    parts: int
+    kept: bool
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
     """Something a careful user wants to know; the run goes on."""
 
@@ -212,6 +233,7 @@ type Event = (
     | ChunkStored
     | DatasetFinished
     | DatasetVerified
+    | PartSent
     | StreamsObserved
     | Warned
     | RunFinished

@@ -55,6 +55,34 @@ class DatasetReceipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SentFile:
+    """A finished file that was sent to an object store.
+
+    Parameters
+    ----------
+    size : int
+        Of the file, in bytes.
+    parts, kept : int
+        Parts it was sent in, and how many of them an earlier, interrupted call had sent.
+    tag : str
+        What the server calls its content: for most, the MD5 of the parts' MD5s and their number.
+    seconds : float
+        Wall time of sending and comparing.
+    """
+
+    size: int
+    parts: int
+    kept: int
+    tag: str
+    seconds: float
+
+    def __str__(self) -> str:
+        kept = f", {self.kept} of them sent before" if self.kept else ""
+        parts = f"{self.parts} {'part' if self.parts == 1 else 'parts'}"
+        return f"sent: {self.size / 1e6:.1f} MB in {parts}{kept}, {self.seconds:.2f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What one write did, as a whole.
 
@@ -69,6 +97,8 @@ class Receipt:
         and sync plus rename.
     verified : str
         ``"stored"``, ``"full"`` or ``"no"``.
+    sent : SentFile or None
+        What was sent, where a finished file went to an object store.
     linked : mapping of str to str
         Paths of what is not in the file itself (links, datasets over other files' data), each with where it is.
     notes : tuple of str
@@ -86,6 +116,7 @@ class Receipt:
     verified: str = "no"
     linked: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
+    sent: SentFile | None = None
 
     @property
     def raw_bytes(self) -> int:
@@ -114,6 +145,8 @@ class Receipt:
             f"ratio {d.ratio:.2f}, encoded by {d.encoded_by}"
             for d in self.datasets
         ]
+        if self.sent is not None:
+            lines.append(f"  {self.sent}")
         lines += [f"  linked: {name} -> {where}" for name, where in self.linked.items()]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)

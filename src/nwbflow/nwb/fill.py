@@ -23,12 +23,13 @@ from nwbflow.engine.verify import Verification, verify
 from nwbflow.errors import ErrorKind, PlanError, SettingsError
 from nwbflow.model.data import Source, Stream
 from nwbflow.model.events import Event, RunStarted, Warned
-from nwbflow.model.receipt import DatasetReceipt, Receipt
+from nwbflow.model.receipt import DatasetReceipt, Receipt, SentFile
 from nwbflow.nwb.candidates import Candidate, find, foreign_wrappers, links
 from nwbflow.nwb.external import TargetSource
 from nwbflow.nwb.layouts import Storage, Wishes, decide
 from nwbflow.nwb.reservations import Reservation, job_of, request_of
 from nwbflow.nwb.said import Adoption
+from nwbflow.nwb.sending import Sending
 from nwbflow.planning.memory import Plan, make_plan
 from nwbflow.sinks.hdf5 import translated
 from nwbflow.sources.arrays import SliceSource
@@ -126,12 +127,16 @@ class Passage:
         Takes events.
     folder : pathlib.Path or None
         Where a new file grows; ``None`` for a file written in place.
+    sending : Sending, optional
+        What takes the finished file to an object store.
     """
 
     path: Path
     options: Options
     emit: Callable[[Event], None]
     folder: Path | None
+    sending: Sending | None = None
+    sent: SentFile | None = None
     reservations: list[Reservation] = field(default_factory=list)
     plan: Plan = Plan(datasets=(), workers=1, memory=0, peak_bytes=0)  # noqa: RUF009 - it is frozen
     receipts: list[DatasetReceipt] = field(default_factory=list)
@@ -189,16 +194,13 @@ class Passage:
         )
         self._check_space(sum(s.layout.nbytes for s in storages if not s.layout.filters))
         self._check_rules(found, options)
-        workers = self._check_executor(storages, options)
         sizes = [_size(s) for s in storages]
-        self.emit(
-            RunStarted(
-                path=self.path,
-                datasets=tuple(s.candidate.name for s in storages),
-                raw_bytes=None if None in sizes else sum(size for size in sizes if size is not None),
-                workers=workers,
-            )
-        )
+        whole = None if None in sizes else sum(size for size in sizes if size is not None)
+        if self.sending is not None:
+            self.sending.check_room(whole)
+        workers = self._check_executor(storages, options)
+        names = tuple(s.candidate.name for s in storages)
+        self.emit(RunStarted(path=self.path, datasets=names, raw_bytes=whole, workers=workers))
 
     def _check_executor(self, storages: Sequence[Storage], options: Options) -> int:
         """Refuse what workers elsewhere can't be given; return how many there are, there or here."""
@@ -339,6 +341,7 @@ class Passage:
             verified=self.options.verify if self.receipts else "no",
             linked=dict(self.linked),
             notes=tuple(self.notes),
+            sent=self.sent,
         )
 
 

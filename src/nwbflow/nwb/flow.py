@@ -26,6 +26,7 @@ from nwbflow.nwb.losses import lost_in
 from nwbflow.nwb.mending import Lost, Mender
 from nwbflow.nwb.reading import Reading
 from nwbflow.nwb.reservations import reserved
+from nwbflow.nwb.sending import Sending
 from nwbflow.nwb.session import CREATING, EXPANDABLE, FileOptions, Session
 from nwbflow.nwb.settle import settle
 from nwbflow.nwb.stands import mapped
@@ -170,6 +171,11 @@ class Flow:
                 expandable=expandable,
             )
 
+    def send_when_closed(self, sending: Sending) -> None:
+        """Let a new file go to an object store when it is closed; :func:`nwbflow.write` calls it."""
+        self._session.hold(drop_leftover=True)
+        self._session.sending = sending
+
     def put_in_place_when_closed(self, *, drop_leftover: bool = False) -> None:
         """Let a new file appear at its path when it is closed, not already when it is written.
 
@@ -226,6 +232,8 @@ class Flow:
                 linked = guests(builder, circumstances)
                 stack.enter_context(taken_out(ties, builder, circumstances))
                 places = stack.enter_context(mapped(builder, circumstances))
+                if passage.sending is not None:
+                    passage.sending.refuse_links({tie.name: tie.where for tie in ties} | linked | dict(places))
                 storages = passage.prepare(builder, self.manager, self.get_written, options, side_by_side=side_by_side)
                 with reserved(builder, self.manager, storages) as reservations:
                     super().write_builder(builder=builder, **kwargs)  # type: ignore[misc]

@@ -19,6 +19,7 @@ from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.candidates import path_of, types_of
 from nwbflow.nwb.fill import Options, Passage, check_executor, check_verify, count_workers
 from nwbflow.nwb.layouts import Wishes
+from nwbflow.nwb.sending import Sending
 from nwbflow.nwb.ties import ExternalPolicy, check_external
 from nwbflow.observe.hub import Hub, Progress, make_observers
 from nwbflow.planning.memory import parse_bytes
@@ -109,6 +110,8 @@ class Session:
         self._hold = self._drop_leftover = False
         self._failed = False
         self.check: Callable[[Any], None] | None = None
+        self.sending: Sending | None = None
+        """Where the finished file goes, if not only to its path."""
 
     def hold(self, *, drop_leftover: bool) -> None:
         """Put the file in place only when it is closed: then closing, too, can fail without harm."""
@@ -221,7 +224,10 @@ class Session:
     def _new_passage(self, path: str) -> Passage:
         staged = self._unpublished
         folder = None if staged is None else staged.partial.parent
-        return Passage(Path(path), self.options(), self._hub.emit, folder)
+        return Passage(self._final(path), self.options(), self._hub.emit, folder, sending=self.sending)
+
+    def _final(self, path: str) -> Path:
+        return Path(path) if self.sending is None else self.sending.address
 
     def _complete(self, passage: Passage) -> None:
         """Put a staged file in place, now or when it is closed."""
@@ -240,8 +246,11 @@ class Session:
                 staged.leftover.unlink(missing_ok=True)
             elif staged.leftover is not None:
                 passage.notes.append(f"what an earlier, interrupted write had left is kept in {staged.leftover}")
+        published = time.perf_counter() - started
+        if self.sending is not None:
+            passage.sent = self.sending.send(self._hub.emit, verify=self._verify != "no")
         passage.notes += self._hub.problems
-        self.receipt = passage.receipt(time.perf_counter() - started)
+        self.receipt = passage.receipt(published)
         self._hub.emit(RunFinished(receipt=self.receipt))
         self._hub.close()
 
@@ -268,9 +277,11 @@ class Session:
                 f"{before}. What was written so far is kept in {partial.name} beside it "
                 f"(look with: nwbflow inspect {partial.name})"
             )
+            if self.sending is not None:
+                error.add_note(f"Nothing was sent to {self.sending.address}")
         elif self._staged is None:
             error.add_note(f"{path} was written in place: what was stored before this error is in it")
-        self._hub.emit(RunFailed(path=Path(path), partial=partial, error=f"{type(error).__name__}: {error}"))
+        self._hub.emit(RunFailed(path=self._final(path), partial=partial, error=f"{type(error).__name__}: {error}"))
         self._hub.close()
 
     @contextlib.contextmanager

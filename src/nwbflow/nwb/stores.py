@@ -21,6 +21,7 @@ from nwbflow.model.address import Address, is_address
 from nwbflow.model.receipt import Receipt
 from nwbflow.nwb.containers import manager_of_guests, refuse_read_from
 from nwbflow.nwb.fill import Options, Passage
+from nwbflow.nwb.sending import plan_sending
 from nwbflow.nwb.session import RulesLike
 from nwbflow.nwb.ties import ExternalPolicy
 from nwbflow.observe.hub import Progress
@@ -71,6 +72,30 @@ def refuse_no_path(path: object) -> None:
         )
 
 
+def refuse_settings_of_others(
+    path: str | Path, storage_options: Mapping[str, Any] | None, staging: str | Path | None
+) -> None:
+    """Refuse settings that have no meaning for a target.
+
+    Raises
+    ------
+    nwbflow.errors.SettingsError
+        Kind ``OPTION``.
+    """
+    if storage_options is not None and not is_address(path):
+        raise SettingsError(
+            f"{path} is a path, and storage_options are for addresses such as s3://bucket/session.nwb.zarr; leave them "
+            "away",
+            kind=ErrorKind.OPTION,
+        )
+    if staging is not None and (not is_address(path) or is_store_path(path)):
+        raise SettingsError(
+            f"{path} is made in its place, and staging= is for HDF5 files that are sent to an object store, such as "
+            "s3://bucket/session.nwb; leave it away",
+            kind=ErrorKind.OPTION,
+        )
+
+
 def missing_zarr() -> str | None:
     """Return why Zarr stores can't be used here; ``None`` if they can."""
     try:
@@ -106,7 +131,7 @@ def need_zarr() -> None:
         raise _unsupported()
 
 
-def check_out(path: str | Path, *, overwrite: bool) -> Path:
+def check_out(path: str | Path, *, overwrite: bool, staging: str | Path | None = None) -> Path:
     """Return the real path of a file or store to be written, or say why it can't be.
 
     Parameters
@@ -115,6 +140,8 @@ def check_out(path: str | Path, *, overwrite: bool) -> Path:
         Where it is to be.
     overwrite : bool
         Whether one that is there may be replaced.
+    staging : str or pathlib.Path, optional
+        Where an HDF5 file for an object store is to be made.
 
     Raises
     ------
@@ -122,6 +149,9 @@ def check_out(path: str | Path, *, overwrite: bool) -> Path:
         As for :func:`nwbflow.write`.
     """
     refuse_no_path(path)
+    refuse_settings_of_others(path, None, staging)
+    if is_address(path) and not is_store_path(path):
+        return plan_sending(str(path), {}, staging, overwrite=overwrite, room=0).address
     if is_address(path):
         _uploads(str(path), {}, overwrite=overwrite, room=0)
         return Address(str(path))
@@ -131,7 +161,7 @@ def check_out(path: str | Path, *, overwrite: bool) -> Path:
     return check_store_target(path, overwrite=overwrite)
 
 
-def passage_to(path: str | Path, target: Path, options: Options) -> Passage:
+def passage_to(path: str | Path, target: Path, options: Options, staging: str | Path | None = None) -> Passage:
     """Return what plans a write to `path` without making it.
 
     Parameters
@@ -142,7 +172,12 @@ def passage_to(path: str | Path, target: Path, options: Options) -> Passage:
         From :func:`check_out`.
     options : Options
         How it would be run.
+    staging : str or pathlib.Path, optional
+        Where an HDF5 file for an object store would be made.
     """
+    if is_address(path) and not is_store_path(path):
+        sending = plan_sending(str(path), {}, staging, overwrite=True, room=0)
+        return Passage(target, options, lambda _: None, sending.local.parent.parent, sending=sending)
     if not is_store_path(path):
         return Passage(target, options, lambda _: None, target.parent)
     from nwbflow.nwb.zarr_fill import StorePassage
@@ -252,12 +287,6 @@ def into_store(
         room = allowed // UPLOADS_SHARE
         memory = allowed - room
         target = _remote_store(_uploads(str(path), storage_options or {}, overwrite=overwrite, room=room))
-    elif storage_options is not None:
-        raise SettingsError(
-            f"{path} is a path, and storage_options are for addresses such as s3://bucket/session.nwb.zarr; leave them "
-            "away",
-            kind=ErrorKind.OPTION,
-        )
     else:
         check_out(path, overwrite=overwrite)
     from nwbflow.nwb.zarr_io import NWBZarrIO
@@ -290,8 +319,8 @@ def _uploads(url: str, options: Mapping[str, Any], *, overwrite: bool, room: int
     """Return what sends a store to an address, or say why it can't go there; nothing is changed."""
     if not is_store_path(url):
         raise UnsupportedError(
-            f"{url}: HDF5 files can't be written to object stores; give a name that ends in .zarr, such as "
-            f"{url.rstrip('/').removesuffix('.nwb')}.nwb.zarr, or write a file here and copy it",
+            f"{url}: only a Zarr store can be made there, under a name that ends in .zarr; make an HDF5 file on a "
+            f"disk, and send it: nwbflow upload FILE {url}",
             kind=ErrorKind.OPTION,
         )
     need_zarr()

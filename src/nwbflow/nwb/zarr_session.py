@@ -144,9 +144,7 @@ class StoreSession(Session):
 
     def _send_structure(self, remote: RemoteStore, passage: StorePassage) -> None:
         """Send the small rest of a store whose arrays are there, and with it make it one."""
-        noted = remote.finish(verify=self._verify != "no")
-        if noted is not None:
-            passage.notes.append(noted)
+        passage.notes += remote.finish(verify=self._verify != "no")
 
     def _give_up_store(self, path: str, error: BaseException, remote: RemoteStore | None) -> None:
         growing = self._growing

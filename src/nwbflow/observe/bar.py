@@ -23,6 +23,7 @@ from nwbflow.model.events import (
     DatasetStarted,
     DatasetVerified,
     Event,
+    PartSent,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -104,6 +105,7 @@ class ProgressBar:
         self._warnings = 0
         self._queued = 0
         self._streams: StreamLines | None = None
+        self._sent: PartSent | None = None
         self._next = 0.0
 
     def __call__(self, event: Event, /) -> None:
@@ -127,6 +129,8 @@ class ProgressBar:
                 self._streams = StreamLines(event, self._datasets)
             case Warned():
                 self._warn(event)
+            case PartSent():
+                self._sent = event
             case RunFinished():
                 self._end(_summary(event.receipt, self._warnings))
             case RunFailed():
@@ -224,6 +228,10 @@ class ProgressBar:
         return lines
 
     def _state(self) -> str:
+        if self._sent is not None:
+            sent = self._sent
+            percent = int(100 * sent.bytes_done / sent.bytes_total) if sent.bytes_total else 100
+            return f"sending: {size(sent.bytes_done)} of {size(sent.bytes_total)}, {percent}%"
         if not self._meters:
             return "writing structure and metadata"
         noun = "dataset" if self._datasets == 1 else "datasets"
@@ -266,6 +274,8 @@ def _meter_line(meter: _Meter, now: float, width: int, glyphs: Glyphs, style: st
 
 def _summary(receipt: Receipt, warnings: int) -> Text:
     """Return the line that stays when all went well."""
+    if receipt.sent is not None and not receipt.datasets:
+        return Text(f"{clean(receipt.path.name)}: {size(receipt.sent.size)} sent in {duration(receipt.seconds)}")
     rate = f" ({receipt.raw_bytes / receipt.seconds / 1e6:.0f} MB/s)" if receipt.seconds > 0 else ""
     text = (
         f"{clean(receipt.path.name)}: {size(receipt.raw_bytes)} in {duration(receipt.seconds)}{rate}, "

@@ -1,4 +1,4 @@
-"""What was sent of a store that is not complete yet: one small object beside it."""
+"""What was sent of a store or file that is not complete yet: one small object beside it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,24 @@ class Manifest:
     run : str
         Told apart from others that write to the same place.
     objects : dict
-        By name in the store.
+        By name in the store; the parts of a file by number.
+    upload : str
+        The server's name for the upload of a file in parts; empty for a store.
+    part_bytes : int
+        Size of its parts; 0 for a store.
     """
 
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     objects: dict[str, Sent] = field(default_factory=dict)
+    upload: str = ""
+    part_bytes: int = 0
 
     def to_bytes(self, before: Manifest | None = None) -> bytes:
         """Return it as JSON, with what an earlier run had sent and this one has not come to yet."""
         known = self.objects.copy() if before is None else before.objects | self.objects.copy()
         objects = {name: asdict(sent) for name, sent in sorted(known.items())}
-        return json.dumps({"format": FORMAT, "run": self.run, "objects": objects}).encode()
+        parts = {"upload": self.upload, "part_bytes": self.part_bytes} if self.upload else {}
+        return json.dumps({"format": FORMAT, "run": self.run, **parts, "objects": objects}).encode()
 
     @classmethod
     def parse(cls, data: bytes | None, where: str) -> Manifest | None:
@@ -57,7 +64,8 @@ class Manifest:
             found = json.loads(data)
             if found["format"] != FORMAT:
                 raise ValueError(found["format"])
-            return cls(found["run"], {name: Sent(**sent) for name, sent in found["objects"].items()})
+            objects = {name: Sent(**sent) for name, sent in found["objects"].items()}
+            return cls(found["run"], objects, found.get("upload", ""), found.get("part_bytes", 0))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TargetError(
                 f"{where}, where a write notes what it has sent, is something else; remove it, or give another name",

@@ -10,43 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from nwbflow.errors import ErrorKind, NwbflowError, SettingsError, StorageError, TargetError
+from nwbflow.sinks.answers import NO_CREDENTIALS, meaning_of
 
 SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "https")
 """What an address may begin with."""
 
+_LITERAL = ("s3", "s3a", "gs")  # a bucket, and a key as it is
+_CREATIONS = 3
 _ATTEMPTS = 3  # at answers that end too early; everything else obstore tries again
 _CLIENT = {"timeout": "300s", "connect_timeout": "10s"}
 _EXAMPLE = "such as s3://bucket/session.nwb.zarr"
-
-_CLOCK = (
-    ErrorKind.PERMISSION,
-    "this machine's clock differs from the server's by more than it allows; set it right (timedatectl)",
-)
-_WRONG = (
-    ErrorKind.PERMISSION,
-    "the credentials are wrong or have run out; see to AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-    "AWS_SESSION_TOKEN, or storage_options",
-)
-_BUSY = (ErrorKind.IO, "the server went on asking to slow down; do the same call again later: it goes on from here")
-_SAYINGS: dict[str, tuple[ErrorKind, str]] = {
-    "RequestTimeTooSkewed": _CLOCK,
-    "NoSuchBucket": (ErrorKind.FOLDER, "there is no such bucket; make it first, or correct its name"),
-    "ContainerNotFound": (ErrorKind.FOLDER, "there is no such container; make it first, or correct its name"),
-    "InvalidAccessKeyId": _WRONG,
-    "SignatureDoesNotMatch": _WRONG,
-    "InvalidToken": _WRONG,
-    "ExpiredToken": _WRONG,
-    "AuthenticationFailed": _WRONG,
-    "AccessDenied": (
-        ErrorKind.PERMISSION,
-        "these credentials may not do that; writing takes the rights to list, get, put and delete objects there",
-    ),
-    "PermanentRedirect": (ErrorKind.OPTION, "the bucket is in another region; set AWS_REGION, or storage_options"),
-    "SlowDown": _BUSY,
-    "ServiceUnavailable": _BUSY,
-    "InternalError": _BUSY,
-}
-_STATUSES = {403: "AccessDenied", 401: "AuthenticationFailed", 429: "SlowDown", 503: "SlowDown", 500: "InternalError"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +53,10 @@ class Place:
 
         scheme, _, rest = url.partition("://")
         parent, _, self.name = rest.rstrip("/").rpartition("/")
-        if scheme not in SCHEMES or not parent or re.search(r"[?#]", rest):
+        bucket, _, folder = parent.partition("/")
+        literal = scheme in _LITERAL
+        odd = r"[?#]|//|(^|/)\.\.?(/|$)" if literal else r"[?#%]|//|(^|/)\.\.?(/|$)"
+        if scheme not in SCHEMES or not parent or re.search(odd, rest):
             raise SettingsError(
                 f"{url!r} is no address a store can be written to: give one that begins with "
                 f"{', '.join(SCHEMES)} and has a bucket and a name, {_EXAMPLE}",
@@ -89,23 +65,26 @@ class Place:
         self.url = f"{scheme}://{parent}/{self.name}"
         client = {**_CLIENT, "allow_http": _plain(options), **options.get("client_options", {})}
         given: dict[str, Any] = {**options, "client_options": client}
+        # obstore takes %20 in an address for a blank, which readers don't: so the folder is part of the keys
+        self._folder = f"{folder}/" if literal and folder else ""
         try:
-            self._store = from_url(f"{scheme}://{parent}", **given)
+            self._store = from_url(f"{scheme}://{bucket if literal else parent}", **given)
         except (BaseError, ValueError, TypeError) as error:
             raise SettingsError(
                 f"{url}: storage_options can't be used: {_first_line(error)}", kind=ErrorKind.OPTION
             ) from error
+        self._conditions = True
         self.began = False
         """Whether anything was sent; failures before it leave everything as it was."""
 
     @property
     def beside(self) -> str:
         """Key of the manifest, beside the store."""
-        return f"{self.name}.partial"
+        return f"{self._folder}{self.name}.partial"
 
     def key(self, name: str) -> str:
         """Return the key of an object of the store."""
-        return f"{self.name}/{name}"
+        return f"{self._folder}{self.name}/{name}"
 
     def put(self, key: str, data: bytes) -> str:
         """Store one object, whole or not at all, and return the server's tag of it.
@@ -120,6 +99,56 @@ class Place:
         with self._spoken(f"sending {key}"):
             done = obstore.put(self._store, key, data, use_multipart=False)
             return (done["e_tag"] or "").strip('"')
+
+    def create(self, key: str, data: bytes) -> str | None:
+        """Do :meth:`put`, but only where there is no such object; return ``None`` where there is one.
+
+        An answer that got lost makes it find its own object. Servers that know no conditions replace what is there.
+
+        Raises
+        ------
+        TargetError, StorageError
+            If the server can't be reached or refuses.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+        for _ in range(_CREATIONS):
+            if not self._conditions:
+                return self.put(key, data)
+            with self._spoken(f"sending {key}"):
+                try:
+                    done = obstore.put(self._store, key, data, use_multipart=False, mode="create")
+                except (AlreadyExistsError, PreconditionError):
+                    return None
+                except (BaseError, NotImplementedError) as error:
+                    if isinstance(error, NotImplementedError) or "NotImplemented" in str(error):
+                        self._conditions = False
+                    elif re.search(r"status code|<Code>", str(error)):
+                        raise
+                else:
+                    return (done["e_tag"] or "").strip('"')
+            # obstore does not make such a request again when no answer came: it may have been done
+            if self._conditions and self.look(key) is not None:
+                return None
+        return self.put(key, data)
+
+    def look(self, key: str) -> Found | None:
+        """Return size and tag of an object; ``None`` if there is none.
+
+        Raises
+        ------
+        TargetError, StorageError
+            If the server can't be reached or refuses.
+        """
+        import obstore
+
+        with self._spoken(f"looking at {key}"):
+            try:
+                found = obstore.head(self._store, key)
+            except FileNotFoundError:
+                return None
+            return Found(int(found["size"]), (found["e_tag"] or "").strip('"'))
 
     def get(self, key: str) -> bytes | None:
         """Return an object; ``None`` if there is none.
@@ -157,9 +186,9 @@ class Place:
 
         with self._spoken("listing what is there"):
             found: dict[str, Found] = {}
-            for batch in obstore.list(self._store, prefix=self.name):
+            for batch in obstore.list(self._store, prefix=f"{self._folder}{self.name}"):
                 for one in batch:
-                    name = str(one["path"]).removeprefix(f"{self.name}/")
+                    name = str(one["path"]).removeprefix(self.key(""))
                     found[name] = Found(int(one["size"]), (one["e_tag"] or "").strip('"'))
             return found
 
@@ -203,16 +232,8 @@ def _meaning(text: str) -> tuple[ErrorKind, str]:
     code = re.search(r"<Code>(\w+)</Code>", text)
     status = re.search(r"status code: (\d+)", text)
     if "169.254.169.254" in text:
-        return ErrorKind.PERMISSION, (
-            "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or pass storage_options"
-        )
-    if code is not None and code[1] in _SAYINGS:
-        return _SAYINGS[code[1]]
-    if status is not None and int(status[1]) in _STATUSES:
-        return _SAYINGS[_STATUSES[int(status[1])]]
-    return ErrorKind.IO, (
-        "the server can't be reached, or broke off; see to the network and the address, then do the same call again"
-    )
+        return NO_CREDENTIALS
+    return meaning_of("" if code is None else code[1], None if status is None else int(status[1]))
 
 
 def _answer(error: BaseException) -> str:

@@ -52,7 +52,7 @@ class RemoteStore(WrapperStore[MemoryStore]):
         self._uploads.begin()
         self._filling = True
 
-    def finish(self, *, verify: bool) -> str | None:
+    def finish(self, *, verify: bool) -> list[str]:
         """Send the structure, its root last; return what is worth noting.
 
         Raises
@@ -61,17 +61,21 @@ class RemoteStore(WrapperStore[MemoryStore]):
             What stopped it; nothing reads as a store then.
         """
         structure = {name: value.to_bytes() for name, value in self._store._store_dict.items()}
-        self._uploads.finish(structure, verify=verify)
+        noted = self._uploads.finish(structure, verify=verify)
         kept, size = self._uploads.kept, self._uploads.kept_bytes
-        if not kept:
-            return None
-        return f"{kept} objects of {size / 1e6:.1f} MB were there already, and not sent again"
+        notes = [f"{kept} objects of {size / 1e6:.1f} MB were there already, and not sent again"] if kept else []
+        return notes if noted is None else [*notes, noted]
 
     def give_up(self) -> str:
         """End what is on its way, and say what is left."""
-        self._uploads.let_go()
+        self._uploads.give_up()
         if not self._uploads.begun:
             return f"{self} is as it was before: nothing was sent"
+        if self._uploads.uncertain:
+            return (
+                f"The last object was sent, and no answer came: {self} is there whole, or not at all. Look, or do the "
+                "same call with overwrite=True, which goes on from there"
+            )
         gone = "The store that was there is gone" if self.replacing else f"{self} was not made"
         return f"{gone}. What was sent is kept, and found by no reader: the same call goes on from there"
 

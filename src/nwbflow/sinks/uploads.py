@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from nwbflow.encoding.checksum import crc32
-from nwbflow.errors import ErrorKind, TargetError, VerifyError
+from nwbflow.errors import ErrorKind, NwbflowError, TargetError, VerifyError
 from nwbflow.sinks.manifest import Manifest, Sent
 from nwbflow.sinks.remote import Found, Place
 
@@ -20,7 +22,13 @@ ROOT = "zarr.json"
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 """Names of the objects without which no reader finds anything, of whatever version of Zarr."""
 
+_ZARRS = re.compile(r"(^|/)(zarr\.json|\.z(group|array|attrs|metadata)|c(/\d+)*)$")
+"""Names of objects that are a Zarr store's: nothing else is ever deleted, but chunks of the older version's arrays."""
+
+_OLDER_CHUNK = re.compile(r"(?:(.*?)/)?\d+(?:[./]\d+)*")
+
 _NOTE_SECONDS = 2.0
+_NOTE_SHARE = 20  # a note of many objects takes its time, and is left more rarely
 
 
 class Uploads:
@@ -43,8 +51,9 @@ class Uploads:
 
     def __init__(self, place: Place, *, overwrite: bool, room: int) -> None:
         self._place = place
-        self._there: Mapping[str, Found] = place.objects()
+        self._there: dict[str, Found] = place.objects()
         self._before = Manifest.parse(place.get(place.beside), f"{place.url}.partial")
+        self._older = {name.rpartition("/")[0] for name in self._there if name.rpartition("/")[2] == ".zarray"}
         self.replacing = any(name in self._there for name in METADATA)
         self._check(overwrite=overwrite)
         self._manifest = Manifest()
@@ -54,10 +63,12 @@ class Uploads:
         self._weight: dict[str, int] = {}
         self._changed = threading.Condition()
         self._failed: BaseException | None = None
-        self._noted = 0.0
+        self._next_note = 0.0
         self._cached: tuple[str, bytes] | None = None
         self.begun = False
         """Whether what was there is found by readers no more."""
+        self.uncertain = False
+        """Whether the store may be whole: the root's metadata were sent, and no answer came."""
         self.kept, self.kept_bytes = 0, 0
 
     def _check(self, *, overwrite: bool) -> None:
@@ -100,7 +111,7 @@ class Uploads:
         self._place.began = self.begun = True
         self._place.delete([self._place.key(name) for name in names if "/" in name])
         self._there = {name: found for name, found in self._there.items() if name not in names}
-        self._noted = time.monotonic()
+        self._next_note = time.monotonic() + _NOTE_SECONDS
 
     def put(self, name: str, data: bytes) -> None:
         """Send an object in the background; wait while too much is on its way.
@@ -111,6 +122,12 @@ class Uploads:
             If this or an earlier object can't be sent, even after trying again.
         """
         self._wait(name)
+        if time.monotonic() > self._next_note:  # before anything more is sent to a place that may be another's by now
+            try:
+                self._note()
+            except BaseException as error:
+                self._failed = self._failed or error
+                raise
         with self._changed:
             self._changed.wait_for(lambda: self._failed or not self._weight or self._fits(len(data)))
             self._raise()
@@ -120,12 +137,6 @@ class Uploads:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(SENDERS, thread_name_prefix="nwbflow-send")
         self._coming[name] = self._pool.submit(self._send, name, data)
-        if time.monotonic() - self._noted > _NOTE_SECONDS:
-            try:
-                self._note()
-            except BaseException as error:
-                self._failed = self._failed or error  # so that nothing more is sent
-                raise
 
     def _fits(self, size: int) -> bool:
         return len(self._weight) < SENDERS and sum(self._weight.values()) + size <= self._room
@@ -157,7 +168,21 @@ class Uploads:
                     self.kept += 1
                     self.kept_bytes += len(data)
                 return same
-        return Sent(len(data), crc, md5, self._place.put(self._place.key(name), data))
+        tag = self._place.put(self._place.key(name), data) if there is not None else self._create(name, data, md5)
+        self._there[name] = Found(len(data), tag)  # what was there before is not, if this name comes again
+        return Sent(len(data), crc, md5, tag)
+
+    def _create(self, name: str, data: bytes, md5: str) -> str:
+        """Send an object that was not there; if one is now, see whose it is."""
+        key = self._place.key(name)
+        tag = self._place.create(key, data)
+        if tag is not None:
+            return tag
+        found = self._place.look(key)
+        if found is not None and found.etag == md5:
+            return md5  # an answer got lost
+        self._check_still_ours()
+        return self._place.put(key, data)
 
     def get(self, name: str) -> bytes | None:
         """Return an object that was sent, from the place; ``None`` if none was.
@@ -214,8 +239,10 @@ class Uploads:
             self._wait(name)
         self._raise()
 
-    def finish(self, structure: Mapping[str, bytes], *, verify: bool) -> None:
+    def finish(self, structure: Mapping[str, bytes], *, verify: bool) -> str | None:
         """Send the rest, remove what is not part of the store, and send the root's metadata as the last.
+
+        Returns what is worth noting, if anything is.
 
         Parameters
         ----------
@@ -240,19 +267,59 @@ class Uploads:
         if verify:
             for name, data in rest.items():
                 self._confirm(name, data)
-        stale = [name for name in self._there if name not in self._manifest.objects]
+        self._compare_with_listing()
+        self._send_root(structure[ROOT], verify=verify)
+        self.let_go()
+        try:
+            self._place.delete([self._place.beside])
+        except NwbflowError as error:
+            return f"{self.url}.partial, a note that is not needed any more, could not be deleted: {error}"
+        return None
+
+    def _compare_with_listing(self) -> None:
+        """See that everything is there, as it was sent; delete what is no part of the store."""
+        there = self._place.objects()
+        for name, sent in self._manifest.objects.items():
+            found = there.get(name)
+            if found is None or found.size != sent.size or (sent.etag == sent.md5 and found.etag != sent.etag):
+                self._check_still_ours()  # says better what happened, if it is that
+                raise VerifyError(
+                    f"{self.url}/{name} {'is gone' if found is None else 'is not what was sent'}; see who else writes "
+                    "or deletes there, then do the same call again",
+                    kind=ErrorKind.MISMATCH,
+                )
+        stale = [name for name in there if name not in self._manifest.objects and self._is_zarrs(name)]
         self._place.delete([self._place.key(name) for name in stale])
+
+    def _is_zarrs(self, name: str) -> bool:
+        older = _OLDER_CHUNK.fullmatch(name)
+        return bool(_ZARRS.search(name)) or (older is not None and (older[1] or "") in self._older)
+
+    def _send_root(self, data: bytes, *, verify: bool) -> None:
+        """Make it a store: nobody else's root is replaced, and none is left in what somebody else has begun to fill."""
         self._check_still_ours()
-        self.put(ROOT, structure[ROOT])
-        self.settle()
+        key, md5 = self._place.key(ROOT), hashlib.md5(data, usedforsecurity=False).hexdigest()
+        try:
+            tag = self._create(ROOT, data, md5)
+        except NwbflowError:
+            self.uncertain = True
+            there = self._place.get(key)  # which may fail as well
+            self.uncertain = False
+            if there != data:
+                raise
+            tag = md5
+        self._manifest.objects[ROOT] = Sent(len(data), crc32(data), md5, tag)
+        found = self._noted()
+        if found is None or found.run != self._manifest.run:
+            if found is not None:
+                self._place.delete([key])
+            raise self._taken()
         if verify:
             try:
-                self._confirm(ROOT, structure[ROOT])
+                self._confirm(ROOT, data)
             except VerifyError:
-                self._place.delete([self._place.key(ROOT)])
+                self._place.delete([key])
                 raise
-        self._place.delete([self._place.beside])
-        self.let_go()
 
     def _confirm(self, name: str, data: bytes) -> None:
         sent = self._manifest.objects[name]
@@ -265,18 +332,34 @@ class Uploads:
 
     def _note(self) -> None:
         """Note what was sent so far, for the next run, if this one does not end."""
+        began = time.monotonic()
         self._check_still_ours()
         self._place.put(self._place.beside, self._manifest.to_bytes(self._before))
-        self._noted = time.monotonic()
+        now = time.monotonic()
+        self._next_note = now + max(_NOTE_SECONDS, _NOTE_SHARE * (now - began))
+
+    def _noted(self) -> Manifest | None:
+        return Manifest.parse(self._place.get(self._place.beside), f"{self.url}.partial")
 
     def _check_still_ours(self) -> None:
-        found = Manifest.parse(self._place.get(self._place.beside), f"{self.url}.partial")
+        found = self._noted()
         if found is None or found.run != self._manifest.run:
-            raise TargetError(
-                f"{self.url} was taken by another write to the same place while this one ran; let one finish before "
-                "the other begins, then do this call again",
-                kind=ErrorKind.LOCKED,
-            )
+            raise self._taken()
+
+    def _taken(self) -> TargetError:
+        return TargetError(
+            f"{self.url} was taken by another write to the same place while this one ran; let one finish before "
+            "the other begins, then do this call again",
+            kind=ErrorKind.LOCKED,
+        )
+
+    def give_up(self) -> None:
+        """End the threads, and note what was sent, where that can be done."""
+        self.let_go()
+        unreachable = isinstance(self._failed, NwbflowError) and self._failed.kind is ErrorKind.IO
+        if self.begun and not unreachable and not self.uncertain:
+            with contextlib.suppress(NwbflowError):
+                self._note()
 
     def let_go(self) -> None:
         """End the threads; what is on its way is waited for."""

@@ -126,6 +126,7 @@ def convert_raw(
     progress: Progress = False,
     overwrite: bool = False,
     in_place: bool = False,
+    staging: str | Path | None = None,
 ) -> Receipt:
     """Convert a raw binary recording to an NWB file, in bounded memory.
 
@@ -134,7 +135,7 @@ def convert_raw(
     raw_path : str or pathlib.Path
         The recording: samples x channels in C order, nothing between or after them. It is only read.
     out : str or pathlib.Path
-        The NWB file; a Zarr store if the name ends in ``.zarr``, also at an address (``s3://...``).
+        The NWB file; a Zarr store if the name ends in ``.zarr``. Either may be at an address (``s3://...``).
     dtype : str
         Type of the elements, byte order included, such as ``"int16"`` or ``">i2"``; integers and floats.
     series : SeriesSettings
@@ -143,7 +144,7 @@ def convert_raw(
         Bytes to skip at the start (a header).
     metadata : mapping, path or Metadata, optional
         What the recording can't say about itself; a YAML file. What it and `series` both give, `series` decides.
-    profile, rules, workers, memory, verify, progress, overwrite
+    profile, rules, workers, memory, verify, progress, overwrite, staging
         As in :func:`nwbflow.write`.
     in_place : bool
         Whether the samples stay where they are: `out` then needs the recording (:func:`nwbflow.link_raw`).
@@ -161,7 +162,7 @@ def convert_raw(
     """
     check_verify(verify)
     _refuse_own_source(raw_path, out)
-    check_out(out, overwrite=overwrite)
+    check_out(out, overwrite=overwrite, staging=staging)
     _refuse_in_place_store(out, in_place=in_place)
     draft = _load(raw_path, dtype, series, offset, metadata, in_place=in_place)
     if in_place:
@@ -176,6 +177,7 @@ def convert_raw(
         verify=verify,
         progress=progress,
         overwrite=overwrite,
+        staging=staging,
     )
     return replace(receipt, notes=(*draft.notes, *receipt.notes))
 
@@ -194,12 +196,13 @@ def plan_raw(
     memory: str | int | None = None,
     overwrite: bool = False,
     in_place: bool = False,
+    staging: str | Path | None = None,
 ) -> ConversionPlan:
     """Check and plan what :func:`convert_raw` would do, and write nothing.
 
     Parameters
     ----------
-    raw_path, out, dtype, series, offset, metadata, profile, rules, workers, memory, overwrite, in_place
+    raw_path, out, dtype, series, offset, metadata, profile, rules, workers, memory, overwrite, in_place, staging
         As in :func:`convert_raw`.
 
     Returns
@@ -213,7 +216,7 @@ def plan_raw(
         Whatever :func:`convert_raw` would refuse before it writes.
     """
     _refuse_own_source(raw_path, out)
-    target = check_out(out, overwrite=overwrite)
+    target = check_out(out, overwrite=overwrite, staging=staging)
     _refuse_in_place_store(out, in_place=in_place)
     draft = _load(raw_path, dtype, series, offset, metadata, in_place=in_place)
     if in_place:
@@ -222,7 +225,7 @@ def plan_raw(
     options = Options(
         wishes=wishes, workers=count_workers(workers), memory=parse_bytes(memory), verify=check_verify("stored")
     )
-    passage = passage_to(out, target, options)
+    passage = passage_to(out, target, options, staging)
     if not in_place:
         manager = pynwb.get_manager()
         root = manager.build(draft.nwbfile, source=str(target), root=True)
@@ -246,6 +249,11 @@ def plan_raw(
 
 
 def _refuse_in_place_store(out: str | Path, *, in_place: bool) -> None:
+    if in_place and is_address(out) and not is_store_path(out):
+        raise UnsupportedError(
+            f"{out}: from an object store samples that stay where they are can't be read; leave in_place away",
+            kind=ErrorKind.FOREIGN,
+        )
     if in_place and is_store_path(out):
         raise UnsupportedError(
             f"{out}: in a Zarr store samples can't stay where they are; give the name of an HDF5 file, such as "

@@ -8,7 +8,7 @@ import pytest
 import runs
 from dash import PROBE, many, observed
 
-from nwbflow.model.events import RunStarted, Warned
+from nwbflow.model.events import PartSent, RunStarted, Warned
 from nwbflow.observe.dashboard.board import Board
 from nwbflow.observe.dashboard.streams import Streams
 from nwbflow.observe.dashboard.tracks import HISTORY_SECONDS, Disk, History, Slope
@@ -39,6 +39,8 @@ def test_a_write_step_by_step():
     state = told(events[4:-1], board)
     assert state["run"]["state"] == "verifying"
     assert state["warnings"][0]["text"] == "stored with HDF5's own filters"
+    part = PartSent(number=1, parts=2, kept=False, bytes_done=1, bytes_total=2)
+    assert told([part], board)["run"]["state"] == "sending"
     end = told(events[-1:], board)
     receipt = events[-1].receipt
     assert end["run"]["state"] == "finished"

@@ -16,6 +16,7 @@ from nwbflow.model.events import (
     DatasetStarted,
     DatasetVerified,
     Event,
+    PartSent,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -123,6 +124,8 @@ class Board:
                     self._written(event, now)
                 case DatasetVerified():
                     self._dataset(event.dataset).state = "verified"
+                case PartSent():
+                    self._state = "sending"
                 case Warned():
                     self._warn(event.dataset, event.message)
                 case RunFinished():

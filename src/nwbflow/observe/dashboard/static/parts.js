@@ -41,6 +41,7 @@ export const STATUS = {
   written: ["idle", "i-work", "written"],
   verified: ["idle", "i-done", "verified"],
   verifying: ["good", "i-work", "verifying"],
+  sending: ["good", "i-work", "sending"],
   recording: ["good", "i-steady", "recording"],
   closing: ["good", "i-work", "closing"],
   finished: ["good", "i-done", "finished"],
