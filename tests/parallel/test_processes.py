@@ -328,12 +328,12 @@ def test_the_number_is_checked(workers):
 
 @pytest.mark.requirement("P1")
 def test_a_receipt_says_where_reading_holds_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(fill, "READING_SECONDS", 0.1)
+    monkeypatch.setattr(fill, "READING_SECONDS", 0.0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
 
     class Held(Computed):
         def at(self, start, stop):
-            sum(range(200 * (stop - start)))  # Python holds its lock meanwhile
+            sum(range(2000 * (stop - start)))  # Python holds its lock meanwhile
 
     receipt = write(Held(ROWS, COLUMNS), tmp_path / "x.nwb", None)
     assert any("reading its data" in note and "nwbflow.parallel.processes()" in note for note in receipt.notes)
