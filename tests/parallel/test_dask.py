@@ -16,7 +16,7 @@ from support import opens_in_pynwb, session
 
 import nwbflow
 from nwbflow.model.events import ChunkStored
-from nwbflow.parallel import cluster as driver
+from nwbflow.parallel import blocks
 from nwbflow.parallel.tasks import RawFile
 from nwbflow.sinks.hdf5 import Hdf5Sink
 
@@ -27,7 +27,7 @@ VALUES = values(0, ROWS, COLUMNS)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Some twenty blocks instead of one, of data that take no time."""
-    monkeypatch.setattr(driver, "BLOCK_BYTES", 2 * 64 * 1000)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2 * 64 * 1000)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_a_worker_killed_while_writing_changes_nothing(tmp_path, cluster, stored
 
 @pytest.mark.requirement("P2")
 def test_an_error_on_a_worker_names_dataset_and_block(tmp_path, executor):
-    data = nwbflow.DataIO(failing(ROWS, COLUMNS, 1000, row=12_345), chunks=CHUNK, codec="gzip")
+    data = nwbflow.DataIO(failing(ROWS, COLUMNS, 1000, 12_345), chunks=CHUNK, codec="gzip")
     with pytest.raises(ValueError, match="no elements at row 12345") as caught:
         nwbflow.write(session(x=data), tmp_path / "x.nwb", progress=False, executor=executor)
     notes = "\n".join(caught.value.__notes__)
@@ -239,7 +239,7 @@ def test_without_workers_or_scheduler_it_ends_with_an_error(tmp_path, part, sent
                     kill(process)
 
         data = nwbflow.DataIO(VALUES if sent else lazy(ROWS, COLUMNS, 1000), chunks=CHUNK, codec="gzip")
-        executor = nwbflow.parallel.dask(client, patience=10)
+        executor = nwbflow.parallel.dask(client, patience=2)
         with pytest.raises(nwbflow.ExecutorError, match="/acquisition/x/data: block") as caught:
             nwbflow.write(session(x=data), tmp_path / "x.nwb", progress=watch, executor=executor)
         assert caught.value.kind is nwbflow.ErrorKind.WORKERS

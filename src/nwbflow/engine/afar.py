@@ -75,8 +75,12 @@ class Executor(Protocol):
         """Make sure that there are workers, and that they can do it; before anything is written."""
         ...
 
+    def takes(self, source: Source, /) -> bool:
+        """Whether they are given this source; the threads of this process take the others."""
+        ...
+
     def check(self, name: str, source: Source, layout: Layout, /) -> None:
-        """Refuse a source that workers can't be given; before anything is written."""
+        """Refuse a source they take but can't be given; before anything is written."""
         ...
 
     def run(self, kit: Kit, source: Source, /) -> Generator[Batch | None]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nwbflow.engine.cast import exact
+from nwbflow.encoding.cast import exact
 from nwbflow.engine.chunks import blank
 from nwbflow.engine.job import Job
 from nwbflow.errors import ErrorKind, SourceError

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nwbflow.encoding.cast import exact
 from nwbflow.encoding.checksum import crc32
-from nwbflow.engine.cast import exact
 from nwbflow.engine.job import Job, StoredChunk
 from nwbflow.model.data import Array
 from nwbflow.model.encoding import Encoded, Encoder

@@ -89,7 +89,7 @@ class StoredChunk:
 
 @dataclass(slots=True)
 class Tally:
-    """Running figures of one job."""
+    """Running figures of one job; `seconds` is its wall time, once it is done."""
 
     job: Job
     chunks: dict[tuple[int, ...], StoredChunk] = field(default_factory=dict)
@@ -101,6 +101,7 @@ class Tally:
     complete_rows: int = 0
     delivered: int = 0
     largest_block: int = 0
+    seconds: float = 0.0
     scattered: int = 0
     shape: Shape = ()
     by: str = "nwbflow"

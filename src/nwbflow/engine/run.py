@@ -13,10 +13,10 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
+from nwbflow.encoding.cast import exact
 from nwbflow.encoding.checksum import crc32
 from nwbflow.engine.afar import Executor, Kit, nothing
 from nwbflow.engine.assemble import Assembler
-from nwbflow.engine.cast import exact
 from nwbflow.engine.chunks import Finished, Work, encode
 from nwbflow.engine.intake import Arrived, Ended, Reader, located, read_source
 from nwbflow.engine.job import Job, StoredChunk, Tally
@@ -115,18 +115,19 @@ class _Run:
             self._begin(job)
             if job.stored is not None:
                 yield from self._take_stored(job)
-            elif isinstance(job.data, Source) and job.encoder is not None and self.settings.executor is not None:
-                kit = Kit(job.name, job.layout, job.encoder, self.settings.keep_raw_crc)
-                yield from self._take_afar(job, kit, job.data, self.settings.executor)
             elif isinstance(job.data, Source):
-                yield from self._take_source(job)
+                yield from self._take_source(job, job.data)
             else:
                 yield from self._take_stream(job, job.data)
             self._drain()
             self._finish(job)
 
-    def _take_source(self, job: Job) -> Iterator[None]:
-        tally = self._tally[job.name]
+    def _take_source(self, job: Job, source: Source) -> Iterator[None]:
+        executor, tally = self.settings.executor, self._tally[job.name]
+        if executor is not None and job.encoder is not None and executor.takes(source):
+            kit = Kit(job.name, job.layout, job.encoder, self.settings.keep_raw_crc)
+            yield from self._take_afar(job, kit, source, executor)
+            return
         try:
             for work in read_source(job):
                 tally.delivered += work.data.size
@@ -214,6 +215,7 @@ class _Run:
     # --- taking in ----------------------------------------------------------------------
 
     def _begin(self, job: Job) -> None:
+        self._tally[job.name].seconds -= time.perf_counter()
         if isinstance(job.data, Stream) and not isinstance(job.data, Source):
             self._assemblers[job.name] = Assembler(job, partial(self._reload, job))
         self.emit(DatasetStarted(dataset=job.name, layout=job.layout, raw_bytes=job.raw_bytes))
@@ -361,6 +363,7 @@ class _Run:
             tally.delivered = assembler.delivered
         job.sink.resize(shape)
         tally.shape = shape
+        tally.seconds += time.perf_counter()
         self.emit(DatasetFinished(dataset=job.name, receipt=tally.receipt()))
 
     def stop(self, error: BaseException) -> None:

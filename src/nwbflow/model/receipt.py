@@ -26,9 +26,9 @@ class DatasetReceipt:
     read_seconds, encode_seconds, store_seconds : float
         Time spent waiting for data, encoding (summed over workers), and storing.
     encoded_by : str
-        ``"nwbflow"`` (in parallel, outside HDF5), ``"Dask"`` (the same, by the workers of a cluster), ``"MPI"``
-        (by the ranks of a program), ``"HDF5"`` or
-        ``"zarr-python"`` (its own filters, one thread),
+        ``"nwbflow"`` (in parallel, outside HDF5), ``"Dask"`` (the same, by the workers of a cluster), ``"processes"``
+        (of this machine), ``"MPI"`` (by the ranks of a program), ``"HDF5"`` or ``"zarr-python"`` (its own filters,
+        one thread),
         ``"none"`` (no filters) or ``"its source"`` (a copy: the chunks were taken over as they were).
     unwritten : int
         Elements no block ever covered, at least; they read as the fill value. Exact unless blocks overlap.

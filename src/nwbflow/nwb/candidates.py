@@ -15,7 +15,7 @@ from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder, LinkBuilder
 from hdmf.data_utils import AbstractDataChunkIterator, GenericDataChunkIterator
 from hdmf.data_utils import DataIO as HdmfDataIO
 
-from nwbflow.engine.cast import exact
+from nwbflow.encoding.cast import exact
 from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.links.targets import Target, refuse_incomplete
 from nwbflow.model.data import Array, Source, Stream

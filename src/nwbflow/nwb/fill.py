@@ -25,16 +25,21 @@ from nwbflow.model.data import Source, Stream
 from nwbflow.model.events import Event, RunStarted, Warned
 from nwbflow.model.receipt import DatasetReceipt, Receipt, SentFile
 from nwbflow.nwb.candidates import Candidate, find, foreign_wrappers, links
+from nwbflow.nwb.external import TargetSource
 from nwbflow.nwb.layouts import Storage, Wishes, decide
 from nwbflow.nwb.reservations import Reservation, job_of, request_of
 from nwbflow.nwb.said import Adoption
 from nwbflow.nwb.sending import Sending
 from nwbflow.planning.memory import Plan, make_plan
 from nwbflow.sinks.hdf5 import translated
+from nwbflow.sources.arrays import SliceSource
 from nwbflow.sources.parts import PartSource
 
 CHECKPOINT_SECONDS = 10.0
 """Least time between two flushes while data that can't be read again are arriving."""
+
+READING_SECONDS = 2.0
+"""Reading that takes as long as this, and half of all the time, is worth a note."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +104,11 @@ def check_executor(executor: Executor | None) -> Executor | None:
     SettingsError
         If it is anything else, such as a Dask client itself.
     """
-    if executor is None or all(hasattr(executor, name) for name in ("begin", "check", "run")):
+    if executor is None or all(hasattr(executor, name) for name in ("begin", "takes", "check", "run")):
         return executor
     raise SettingsError(
-        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) returns, or None; with "
-        "nwbflow.parallel.mpi(comm), call nwbflow.write on every rank",
+        f"executor={type(executor).__name__}: give what nwbflow.parallel.dask(client) or nwbflow.parallel.processes() "
+        "returns, or None; with nwbflow.parallel.mpi(comm), call nwbflow.write on every rank",
         kind=ErrorKind.OPTION,
     )
 
@@ -208,7 +213,7 @@ class Passage:
         executor.begin()
         for storage in storages:
             data = storage.candidate.data
-            if isinstance(data, Source):
+            if isinstance(data, Source) and executor.takes(data):
                 executor.check(storage.candidate.name, data, storage.layout)
         return executor.workers
 
@@ -295,6 +300,13 @@ class Passage:
                     f"its blocks had up to {tally.largest_block / 1e6:.0f} MB, more than memory= allows; they are the "
                     "iterator's own memory: make smaller ones",
                 )
+            if self._starved(tally):
+                self.say(
+                    receipt.name,
+                    f"{tally.read_seconds:.1f} of {tally.seconds:.1f} s went into reading its data in this process, "
+                    f"and the {self.options.workers} encoding threads had little to do. If that is computing or "
+                    "decoding, executor=nwbflow.parallel.processes() does it on all cores",
+                )
             if receipt.unwritten:
                 self.say(receipt.name, f"{receipt.unwritten} elements were never given and read as the fill value")
             if tally.scattered:
@@ -303,6 +315,13 @@ class Passage:
                     f"{tally.scattered} blocks with selections that are no rectangle went through "
                     f"{tally.job.sink.backend} one by one; its chunks carry no checksum of ours and were not verified",
                 )
+
+    def _starved(self, tally: Tally) -> bool:
+        """Return whether other processes might have read what the encoders waited for."""
+        job = tally.job
+        elsewhere = isinstance(job.data, SliceSource | TargetSource) and job.encoder is not None and job.stored is None
+        slow = tally.read_seconds >= max(READING_SECONDS, tally.seconds / 2)
+        return elsewhere and slow and self.options.executor is None and self.options.workers > 1
 
     def say(self, dataset: str, text: str) -> None:
         """Note something a careful user wants to know of a dataset."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
     from mpi4py.MPI import Intracomm
 
-__all__ = ["Executor", "Ranks", "dask", "mpi"]
+__all__ = ["Executor", "Ranks", "dask", "mpi", "processes"]
 
 
 def dask(client: Client, *, patience: float = 60.0) -> Executor:
@@ -61,6 +62,44 @@ def dask(client: Client, *, patience: float = 60.0) -> Executor:
     if not patience > 0:
         raise SettingsError(f"patience={patience!r}: give seconds, more than 0", kind=ErrorKind.OPTION)
     return DaskExecutor(client, patience)
+
+
+def processes(workers: int | None = None) -> Executor:
+    """Read and encode in processes of this machine: ``nwbflow.write(..., executor=nwbflow.parallel.processes())``.
+
+    For data whose reading holds Python's lock, or a library's, and so leaves the encoding threads nothing to do: own
+    array classes, compressed HDF5 and Zarr arrays, dask arrays. Processes open them by themselves, from a path or
+    from what pickling keeps, and send encoded chunks back; this process stores them, each once. Arrays in memory, raw
+    files, streams, and HDF5 files open for writing are read here and encoded in threads, as without it.
+
+    Processes are started by the first write, in about two seconds, and kept as long as the executor. A script must
+    do its work under ``if __name__ == "__main__":``. One that is killed is replaced, and its blocks are done again.
+
+    Parameters
+    ----------
+    workers : int, optional
+        How many processes; as many as this one may use cores if not given. Each takes some hundred MB, and three
+        times its block: 16 MiB, or one stored or computed piece of the data if that is larger.
+
+    Returns
+    -------
+    Executor
+        For ``executor=`` of :func:`nwbflow.write` and the drop-in classes; may be used again.
+
+    Raises
+    ------
+    nwbflow.errors.SettingsError
+        If `workers` is no whole number of at least 1.
+    nwbflow.errors.ExecutorError
+        In a script without ``if __name__ == "__main__":``.
+    """
+    from nwbflow.parallel.pool import ProcessExecutor, refuse_unguarded
+
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise SettingsError(f"workers={workers!r}: give a whole number of at least 1, or None", kind=ErrorKind.OPTION)
+    refuse_unguarded()
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ProcessExecutor(workers or available)
 
 
 @dataclass(frozen=True, slots=True)

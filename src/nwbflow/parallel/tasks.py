@@ -7,13 +7,14 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from nwbflow.encoding.checksum import crc32
 from nwbflow.engine.afar import Batch, Kit, encode_block
-from nwbflow.errors import ErrorKind, SourceError
+from nwbflow.errors import ErrorKind, ExecutorError, SourceError
 from nwbflow.model.data import Region
 from nwbflow.sources.arrays import RawSource, show_region
 from nwbflow.sources.checks import refuse_masked
@@ -21,16 +22,39 @@ from nwbflow.sources.checks import refuse_masked
 _SAMPLE = 4096
 
 
-def version() -> tuple[str, str]:
+type Version = tuple[str, str]
+"""The versions of nwbflow and Python."""
+
+
+@cache
+def version() -> Version:
     """Return the versions of nwbflow and Python here."""
     return importlib.metadata.version("nwbflow"), ".".join(map(str, sys.version_info[:2]))
 
 
-def encode_given(kit: Kit, region: Region, given: Any) -> Batch:
+def failed_on(key: object, dask_scheduler: Any = None) -> tuple[str, ...]:
+    """Return the workers on which a task, or what it needs, failed; runs on the scheduler."""
+    task = dask_scheduler.tasks.get(key)
+    return tuple(sorted(map(str, task.exception_blame.erred_on))) if task and task.exception_blame else ()
+
+
+def _refuse_other(sender: Version) -> None:
+    """Raise if this worker, which may have come late, has other versions than who sent the task."""
+    if sender != version():
+        raise ExecutorError(
+            f"sent by nwbflow {sender[0]} on Python {sender[1]} to a worker with {version()}: give workers and "
+            "scheduler the environment of the program that writes",
+            kind=ErrorKind.WORKERS,
+        )
+
+
+def encode_given(sender: Version, kit: Kit, region: Region, given: Any) -> Batch:
     """Encode a block of elements that are here already.
 
     Parameters
     ----------
+    sender : tuple of str
+        Versions of who sent it.
     kit : Kit
         How.
     region : tuple of slice
@@ -42,7 +66,10 @@ def encode_given(kit: Kit, region: Region, given: Any) -> Batch:
     ------
     SourceError
         If there are masked elements, values that can't be stored, or another number of them.
+    ExecutorError
+        If the versions are others.
     """
+    _refuse_other(sender)
     refuse_masked(given, show_region(region))
     block = np.asarray(given)
     wanted = tuple(s.stop - s.start for s in region)
@@ -70,8 +97,9 @@ class RawFile:
             return None
 
 
-def encode_raw(kit: Kit, region: Region, file: RawFile) -> Batch | None:
+def encode_raw(sender: Version, kit: Kit, region: Region, file: RawFile) -> Batch | None:
     """Read a block of a raw file and encode it; ``None`` where that file is not to be seen."""
+    _refuse_other(sender)
     try:
         if _look(file.source) != (file.size, file.sample):
             return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nwbflow.engine.cast import exact
+from nwbflow.encoding.cast import exact
 from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Array
 from nwbflow.record.manifest import ID, LiveDataset, LiveSeries

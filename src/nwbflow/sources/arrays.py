@@ -15,6 +15,7 @@ from nwbflow.errors import ErrorKind, SourceError
 from nwbflow.model.data import Array, Region
 from nwbflow.model.layout import MaxShape, Shape
 from nwbflow.sources.checks import refuse_masked
+from nwbflow.sources.lazy import checked, is_dask_array, refuse_unknown_lengths
 
 _FRESH = ("h5py", "zarr", "dask")  # packages whose slices are arrays of their own, never a buffer used again
 _SAMPLE = 4096
@@ -78,13 +79,15 @@ class SliceSource:
     Raises
     ------
     SourceError
-        When reading if the array gives another shape than asked for or masked elements, or is closed.
+        If a dask array doesn't know its lengths; when reading if the array gives another shape than asked for or
+        masked elements, or is closed.
     """
 
     in_memory = False
 
     def __init__(self, array: Sliceable) -> None:
-        self._array = array
+        refuse_unknown_lengths(array)
+        self._array = checked(array) if is_dask_array(array) else array
         self._shape = tuple(int(n) for n in array.shape)
         self._dtype: np.dtype[Any] = np.dtype(array.dtype)
         self._package = type(array).__module__.partition(".")[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from nwbflow.engine.cast import exact
+from nwbflow.encoding.cast import exact
 from nwbflow.errors import ErrorKind, SourceError
 
 TYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">i2", ">f8", "?"]
