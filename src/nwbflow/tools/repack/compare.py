@@ -147,4 +147,6 @@ class Comparison:
         return np.array_equal(one, other, equal_nan=one.dtype.kind == "f" and other.dtype.kind == "f")
 
     def _place(self, ref: Ref) -> str | None:
-        return self.result.resolve(ref.path) if ref.path else "/"
+        if not ref.path or (ref.path in self.source.types and ref.path not in self.result.types):
+            return "/"  # which was told
+        return self.result.resolve(ref.path)

@@ -193,6 +193,22 @@ def number_kind(dtype: np.dtype[Any], *, enum: bool = False) -> Kind:
     return Kind("number", f"{_ENUM if enum else ''}{dtype.newbyteorder('=').name}{_BIG if big else ''}")
 
 
+def not_utf8(values: Array) -> str:
+    """Return that there is text which is not UTF-8; empty if there is none.
+
+    Parameters
+    ----------
+    values : numpy.ndarray of object
+        Text, of which bytes that are not UTF-8 are surrogates, as Python makes of names of files.
+    """
+    for value in values.flat:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return f"it has text that is not UTF-8 ({value.encode(errors='surrogateescape')!r:.60})"
+    return ""
+
+
 def pieces(shape: Shape) -> Iterator[Region]:
     """Cut an array into regions of half a million elements."""
     yield from Pieces(shape, _PIECE) if shape else ((),)

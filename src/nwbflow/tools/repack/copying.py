@@ -24,6 +24,7 @@ from nwbflow.tools.links.recreate import copy_attributes, name_list
 from nwbflow.tools.links.references import has_own_references, holders_of, like, target_of, translated_into
 from nwbflow.tools.links.rewrite import Renaming, rename
 from nwbflow.tools.repack.contents import Contents, Item
+from nwbflow.tools.repack.hdf5_contents import UNKNOWN
 
 
 def numbers(contents: Contents, source: str) -> GroupBuilder:
@@ -107,6 +108,8 @@ class Copy:
                 self._link(file, path)
             for path, item in self.contents.objects.items():
                 self._references(file, path, item.raw)
+            for path in self.contents.types:
+                self._references(file, path, self._old(path))
             if self.source.parent != self.target.parent and self.mapped:
                 rename(file, list(self._renamings()))
 
@@ -145,7 +148,7 @@ class Copy:
             new: Any = h5py.Group(h5g.create(parent.id, name, name_list(name), _like(old)))
         elif path in self.storages:
             new = self._reserved(parent, name, self.storages[path])
-        elif item.elsewhere or not can_be_filtered(old):
+        elif item.elsewhere or not can_be_filtered(old) or item.kind == UNKNOWN:
             self.mapped += [path] if item.elsewhere else []
             copy_whole(old, parent, name)
             return

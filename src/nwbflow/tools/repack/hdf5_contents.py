@@ -14,7 +14,10 @@ from h5py import h5a, h5d
 from nwbflow.links.walk import DAMAGE, address, walk
 from nwbflow.model.data import Array, Region
 from nwbflow.model.layout import Shape
-from nwbflow.tools.repack.contents import Contents, Kind, Link, LinkSort, Ref, Value, number_kind
+from nwbflow.tools.repack.contents import Contents, Kind, Link, LinkSort, Ref, Value, not_utf8, number_kind
+
+UNKNOWN = Kind("other", "of a type that NumPy does not have")
+"""Such as integers of three bytes, and HDF5's times: h5py can't read them."""
 
 _OTHER_NUMBERS = ("complex64", "complex128", "complex256", "float128")
 
@@ -68,7 +71,12 @@ class Hdf5Item:
     @property
     def kind(self) -> Kind | None:
         """What its elements are."""
-        return kind_of(self.raw.dtype) if isinstance(self.raw, h5py.Dataset) else None
+        if not isinstance(self.raw, h5py.Dataset):
+            return None
+        try:
+            return kind_of(self.raw.dtype)
+        except TypeError:
+            return UNKNOWN
 
     @property
     def shape(self) -> Shape | None:
@@ -102,8 +110,9 @@ class Hdf5Item:
                 return Value(kind, nothing, f"it is of {kind.name}")
             values = np.empty(attribute.shape, attribute.dtype)
             attribute.read(values)
-            return Value(kind, plain(values, kind, self.raw, self.paths))
-        except (*DAMAGE, UnicodeDecodeError) as error:
+            said = plain(values, kind, self.raw, self.paths)
+            return Value(kind, said, not_utf8(said) if kind.sort == "text" else "")
+        except DAMAGE as error:
             return Value(Kind("other", "unreadable"), nothing, f"it can't be read: {error}")
 
     def read(self, region: Region, /) -> dict[str, Array]:
@@ -127,7 +136,7 @@ def plain(values: Array, kind: Kind, item: Any, paths: Mapping[int, str]) -> Arr
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def _reference(value: Any, item: Any, paths: Mapping[int, str]) -> Ref:
@@ -157,6 +166,7 @@ def hdf5_contents(file: h5py.File, name: str) -> Contents:
             paths[address(member.item)] = member.path
             contents.objects[member.path] = Hdf5Item(member.path, member.item, paths)
         elif member.kind == "other":
+            paths[address(member.item)] = member.path
             contents.types.append(member.path)
         elif member.kind == "hard":
             contents.links[member.path] = Link("hard", member.first)

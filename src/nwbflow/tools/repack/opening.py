@@ -11,6 +11,7 @@ import h5py
 
 from nwbflow.errors import ErrorKind, LinkError, TargetError, UnsupportedError
 from nwbflow.links.files import open_file
+from nwbflow.links.inventory import list_links
 from nwbflow.model.address import is_address
 from nwbflow.nwb.stores import need_zarr
 from nwbflow.sinks.occupied import refuse_recording
@@ -111,15 +112,70 @@ def refuse_itself(path: str | Path, out: str | Path) -> None:
     nwbflow.errors.TargetError
         Kind ``EXISTS``.
     """
-    if is_address(path) or is_address(out):
+    if is_address(path):
         return
-    source, target = Path(os.path.realpath(path)), Path(os.path.realpath(out))
-    same = any(file.exists() and source.exists() and file.samefile(source) for file in (target, partial_path(target)))
-    if same or (source.is_dir() and target.is_relative_to(source)) or source.is_relative_to(target):
+    source = Path(os.path.realpath(path))
+    # nothing local is within an address
+    target = source if is_address(out) else Path(os.path.realpath(out))
+    if not is_address(out) and (_same(source, target) or source in target.parents):
         raise TargetError(
             f"{out} is {path} itself, or in it; give another name, and rename it when you have looked at it",
             kind=ErrorKind.EXISTS,
         )
+    if any(_same(source, file) for file in _written(path, out)):
+        raise TargetError(
+            f"{path} has a name that is needed while {out} is written; give another one", kind=ErrorKind.EXISTS
+        )
+    if target in source.parents:
+        raise TargetError(
+            f"{out} is a folder, and {path} is in it; give the name of a new file or store, such as "
+            f"{source.with_name(f'new {source.name}')}",
+            kind=ErrorKind.FOLDER,
+        )
+
+
+def refuse_linked(path: str | Path, out: str | Path) -> None:
+    """Refuse to replace what a file links to, at whatever remove: what it leads to would be gone.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        An HDF5 file with links to others.
+    out : str or pathlib.Path
+        What the result is going to be.
+
+    Raises
+    ------
+    nwbflow.errors.TargetError
+        Kind ``EXISTS``.
+    """
+    written = [file for file in _written(path, out) if file.exists()]
+    waiting, seen = [Path(os.path.realpath(path))], set[Path]()
+    while waiting and written:
+        file = waiting.pop()
+        if any(_same(file, one) for one in written):
+            raise TargetError(
+                f"{path} links to {file}, which would be replaced by {out}; give another name",
+                kind=ErrorKind.EXISTS,
+            )
+        seen.add(file)
+        try:
+            links = list_links(file).links
+        except LinkError:
+            continue  # it is raw, or can't be read
+        waiting += {to.place for link in links for to in link.targets if to.place is not None} - seen
+
+
+def _written(path: str | Path, out: str | Path) -> list[Path]:
+    """Return all files that a run writes or removes."""
+    if is_address(out):
+        return [_whole_path(path, out)]
+    target = Path(os.path.realpath(out))
+    return [target, partial_path(target), _whole_path(path, out)]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def outside(contents: Contents) -> dict[str, str]:
@@ -148,8 +204,13 @@ def refuse_outside(contents: Contents, source: Backend, target: Backend) -> None
     )
 
 
+def _whole_path(path: str | Path, out: str | Path) -> Path:
+    near = Path(os.path.realpath(path if is_address(out) else out))
+    return near.with_name(f"{near.name}.embedded")
+
+
 @contextmanager
-def embedded(path: str | Path, out: str | Path) -> Iterator[Path]:
+def embedded(path: str | Path, out: str | Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a file beside `out` that has all that another one links to; it is removed in the end.
 
     Parameters
@@ -158,14 +219,23 @@ def embedded(path: str | Path, out: str | Path) -> Iterator[Path]:
         The file with links.
     out : str or pathlib.Path
         What the result is going to be; of an address, the file is made beside `path`.
+    overwrite : bool
+        Whether a file of that name, which an earlier run left, may be removed.
 
     Raises
     ------
+    nwbflow.errors.TargetError
+        There is a file of that name.
     nwbflow.errors.LinkError, nwbflow.errors.StorageError
         What is missing or changed, or the disk is full.
     """
-    near = Path(os.path.realpath(path if is_address(out) else out))
-    whole = near.with_name(f"{near.name}.embedded")
+    whole = _whole_path(path, out)
+    if os.path.lexists(whole) and not overwrite:
+        raise TargetError(
+            f"{whole}, where copies of what is linked are to be made, exists: an interrupted run left it, or it "
+            "is yours. Remove or rename it, or pass overwrite=True to remove it",
+            kind=ErrorKind.EXISTS,
+        )
     whole.unlink(missing_ok=True)
     try:
         embed(path, out=whole)

@@ -24,10 +24,12 @@ from nwbflow.tools.repack.compare import Comparison
 from nwbflow.tools.repack.contents import Contents
 from nwbflow.tools.repack.hdf5_contents import hdf5_contents
 from nwbflow.tools.repack.hdf5_files import rewrite_hdf5
-from nwbflow.tools.repack.opening import embedded, opened, outside, refuse_itself, refuse_outside
+from nwbflow.tools.repack.opening import embedded, opened, outside, refuse_itself, refuse_linked, refuse_outside
 from nwbflow.tools.repack.storage import BANDS_SHARE, Wishes
 from nwbflow.tools.repack.stores import Run, manager_of, write_hdf5, write_zarr
 from nwbflow.tools.repack.tree import Backend, Tree
+
+_SORTED = "names in it are in the order of the alphabet now"
 
 type Links = Literal["keep", "embed"]
 
@@ -102,11 +104,13 @@ def repack(
         check_out(out, overwrite=overwrite)
     with _not_too_deep(path), opened(path, source) as contents:
         leads_out = bool(outside(contents))
+        if leads_out and source == "HDF5":
+            refuse_linked(path, out)
         if not (leads_out and links == "embed" and source == "HDF5"):
             if not wishes.same_hdf5:
                 refuse_outside(contents, source, target)
             return _Task(contents, out, wishes, run).run()
-    with _not_too_deep(path), embedded(path, out) as whole, opened(whole, source) as contents:
+    with _not_too_deep(path), embedded(path, out, overwrite=overwrite) as whole, opened(whole, source) as contents:
         return _Task(contents, out, wishes, run).run()
 
 
@@ -174,10 +178,15 @@ class _Task:
             text = f"left out: {root.file.userblock_size} bytes that are no HDF5, in front of the file (user block)"
             self.lost = (Difference(place="/", text=text),)
         if root.id.get_create_plist().get_link_creation_order():
-            self.wishes.changed.append(Difference(place="/", text="names in it are in the order of the alphabet now"))
+            self.wishes.changed.append(Difference(place="/", text=_SORTED))
 
     def _through_hdmf(self, manager: Any) -> Receipt:
         wishes = self.wishes
+        for path, item in self.contents.objects.items():
+            group: Any = item.raw
+            in_file = wishes.source == "HDF5" and item.kind is None and path != "/"
+            if in_file and group.id.get_create_plist().get_link_creation_order():
+                wishes.changed.append(Difference(place=path, text=_SORTED))
         name = os.path.realpath(self.contents.name)
         tree = Tree(self.contents, wishes.target, name)
         root = tree.build()

@@ -98,7 +98,7 @@ class Wishes:
             Of the source.
         """
         for path, item in contents.objects.items():
-            if item.kind is None or item.shape is None or path in self.moved:
+            if item.kind is None or item.kind.sort == "other" or item.shape is None or path in self.moved:
                 continue
             if self.target == "Zarr" and item.kind.sort in ("number", "bool"):
                 continue  # hdmf-zarr keeps it

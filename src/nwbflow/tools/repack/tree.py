@@ -7,16 +7,21 @@ object with two names.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import h5py
 import numpy as np
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder, ReferenceBuilder
 
+from nwbflow.errors import ErrorKind, UnsupportedError
 from nwbflow.model.data import Array, Region
 from nwbflow.model.repacked import Difference
-from nwbflow.tools.repack.contents import SCHEMA, Contents, Item, Kind, Ref, Value, pieces
+from nwbflow.tools.repack.contents import SCHEMA, Contents, Item, Kind, Ref, Value, not_utf8, pieces
+
+_NO_NAMES = re.compile(r"\\|^(\.\.|zarr\.json)$")
 
 type Backend = Literal["HDF5", "Zarr"]
 
@@ -104,7 +109,14 @@ class Tree:
     _builders: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> GroupBuilder:
-        """Return the root; what can't be written is left out of it and noted in ``lost``."""
+        """Return the root; what can't be written is left out of it and noted in ``lost``.
+
+        Raises
+        ------
+        nwbflow.errors.UnsupportedError
+            If there are names that a store can't have.
+        """
+        self._refuse_names()
         for path, item in self.contents.objects.items():
             self._builders[path] = self._group(path) if item.kind is None else None
         for path, item in self.contents.objects.items():
@@ -116,6 +128,17 @@ class Tree:
                 builder.attributes.update(self._attributes(path, item))
         root: GroupBuilder = self._builders["/"]
         return root
+
+    def _refuse_names(self) -> None:
+        every = (*self.contents.objects, *self.contents.links)
+        found = [p for p in every if self.backend == "Zarr" and _NO_NAMES.search(posixpath.basename(p))]
+        if found:
+            listed = "".join(f"\n    {path}" for path in found)
+            raise UnsupportedError(
+                f"{self.contents.name}: a Zarr store can't have names with a backslash in them, nor '..' and "
+                f"'zarr.json':{listed}\nGive them other names in a copy of the file",
+                kind=ErrorKind.OPTION,
+            )
 
     def _group(self, path: str) -> GroupBuilder:
         name = posixpath.basename(path) or "root"
@@ -148,13 +171,11 @@ class Tree:
             return f"{self.backend} has no single compound value with a reference in it"
         if len(item.shape) > 1 and kind.sort in ("reference", "compound"):
             return f"HDMF writes {kind.sort} elements along one axis only"
-        texts = kind.sort == "text" or any(sub.sort == "text" for _, sub in kind.fields)
-        if texts:
-            try:
-                for region in pieces(item.shape):
-                    item.read(region)
-            except UnicodeDecodeError as error:
-                return f"{self.backend} has no text that is not UTF-8 ({error})"
+        texts = [name for name, sub in kind.itself if sub.sort == "text"]
+        for region in pieces(item.shape) if texts else ():
+            found = item.read(region)
+            if why := next(filter(None, (not_utf8(found[name]) for name in texts)), ""):
+                return why
         return ""
 
     def _dtype(self, kind: Kind) -> Any:
@@ -181,9 +202,8 @@ class Tree:
             target = self.contents.resolve(link.to)
             builder = None if target is None else self._builders.get(target)
             if builder is None:
-                self.lost.append(
-                    Difference(place=path, text=f"left out: it is a link to {link.to}, which is not there")
-                )
+                gone = "which is not there" if target is None else "which is left out"
+                self.lost.append(Difference(place=path, text=f"left out: it is a link to {link.to}, {gone}"))
                 continue
             made = LinkBuilder(builder, name=posixpath.basename(path), source=self.source)
             made.location = posixpath.dirname(path)
@@ -216,7 +236,9 @@ class Tree:
     def _reference(self, path: str, ref: Ref) -> ReferenceBuilder:
         builder = self._builders.get(self.contents.resolve(ref.path) or "") if ref.path else None
         if builder is None:
-            self.lost.append(Difference(place=path, text="a reference in it leads nowhere, and now to the root"))
+            astray = Difference(place=path, text="references in it that lead nowhere lead to the root now")
+            if astray not in self.lost[-1:]:  # a table may have very many
+                self.lost.append(astray)
             builder = self._builders["/"]
         return ReferenceBuilder(builder)
 
@@ -240,7 +262,7 @@ class Tree:
                 else:
                     found[name] = ReferenceBuilder(target)
             else:
-                found[name] = _plain_value(value)
+                found[name] = _plain_value(value, self.backend)
         return found
 
     def _schema(self, value: Value) -> Mapping[str, Any]:
@@ -260,7 +282,9 @@ def _single(values: Mapping[str, Array], kind: Kind) -> Array:
     return found
 
 
-def _plain_value(value: Value) -> Any:
+def _plain_value(value: Value, backend: Backend) -> Any:
     if value.kind.sort == "text":
+        if backend == "HDF5" and value.data.ndim > 1:
+            return value.data.astype(h5py.string_dtype())  # of lists in lists HDMF makes what h5py does not take
         return value.data.tolist() if value.data.shape else str(value.data[()])
     return value.data if value.data.shape else value.data[()]
