@@ -66,6 +66,30 @@ def writing(data: object, path: Path, **options: Any) -> Callable[[], int]:
     return run
 
 
+def on_one_core(run: Callable[[], int]) -> Callable[[], int]:
+    """Let all threads share one core: with one worker, reading and storing otherwise have the second to themselves."""
+
+    def pinned() -> int:
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(cores)})  # of this thread, and so of those it starts
+        try:
+            return run()
+        finally:
+            os.sched_setaffinity(0, cores)
+
+    return pinned
+
+
+def threads(title: str, data: object, size: int, place: Path, rounds: int, profile: str) -> None:
+    """Print what a second core gives to threads."""
+    contenders = {
+        "1 core, 1 worker": on_one_core(writing(data, place / "a.nwb", workers=1, profile=profile)),
+        "2 cores, 1 worker": writing(data, place / "b.nwb", workers=1, profile=profile),
+        "2 cores, 2 workers": writing(data, place / "c.nwb", workers=2, profile=profile),
+    }
+    table(title, interleave(contenders, rounds, place), "1 core, 1 worker", size)
+
+
 def own_seconds(run: Callable[[], int]) -> float:
     """Return the processor time that this process alone takes."""
     before = resource.getrusage(resource.RUSAGE_SELF)
@@ -116,6 +140,8 @@ def main() -> None:
             file.create_dataset("x", data=data, chunks=CHUNKS, compression="gzip", compression_opts=1, shuffle=True)
         shape, size = data.shape, data.nbytes
         del data
+        for profile in ("default", "archive"):
+            threads(f"threads, profile {profile}", Recording(str(raw), shape), size, place, options.rounds, profile)
         pools = {f"processes, {n}": nwbflow.parallel.processes(n) for n in (1, 2)}
         clusters = {"Dask, 1 worker": one, "Dask, 2 workers": two}
         rounds, everybody = options.rounds, {**pools, **clusters}
