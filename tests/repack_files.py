@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pynwb
 from hdmf.backends.hdf5 import H5DataIO
+from hdmf.build import BuildManager
 from hdmf.common import DynamicTable, VectorData
 from hdmf.spec import NamespaceBuilder
 from nwb import sessions
@@ -163,11 +164,13 @@ def extension(path, folder):
     )
     builder.add_spec("repack.extensions.yaml", spec)
     builder.export("repack.namespace.yaml", outdir=str(folder))
-    pynwb.load_namespaces(str(folder / "repack.namespace.yaml"))
-    cls = pynwb.get_class("RepackSeries", "ndx-repack")
+    types = pynwb.get_type_map()  # a copy: other tests in this process don't know the extension
+    types.load_namespaces(str(folder / "repack.namespace.yaml"))
+    cls = types.get_dt_container_cls("RepackSeries", "ndx-repack")
     nwbfile = sessions.fresh()
     nwbfile.add_acquisition(cls(name="x", data=BIG, unit="V", rate=1.0, extra=np.arange(5, dtype="f4")))
-    write(lambda: nwbfile)(path)
+    with pynwb.NWBHDF5IO(path, "w", manager=BuildManager(types)) as io:
+        io.write(nwbfile)
 
 
 def oddities(path):
