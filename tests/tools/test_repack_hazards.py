@@ -158,3 +158,17 @@ def test_an_order_of_names_that_a_store_can_not_keep_is_told_of(source, tmp_path
         group["zebra"], group["ant"] = 1, 2
     done = repack(source, tmp_path / "out.nwb.zarr")
     assert [str(one) for one in done.changed] == ["/zoo: names in it are in the order of the alphabet now"]
+
+
+@pytest.mark.parametrize("name", ["out.nwb", "out.nwb.zarr"])
+def test_a_small_dataset_that_cannot_be_read_is_named(name, source, tmp_path):
+    with h5py.File(source, "r+") as file:
+        small = file.create_dataset("small", data=np.arange(500) % 7, compression="gzip", chunks=(100,))
+        place = small.id.get_chunk_info(1)
+    with source.open("r+b") as file:
+        file.seek(place.byte_offset)
+        file.write(b"\xff" * place.size)
+    with pytest.raises(nwbflow.SourceError, match=r"/small of .*source\.nwb can't be read.*nwbflow recover") as caught:
+        repack(source, tmp_path / name)
+    assert caught.value.kind is ErrorKind.IO
+    assert not (tmp_path / name).exists()

@@ -22,6 +22,7 @@ from nwbflow.planning.profiles import Profile, get_profile
 from nwbflow.planning.rules import Rules
 from nwbflow.tools.repack.compare import Comparison
 from nwbflow.tools.repack.contents import Contents
+from nwbflow.tools.repack.damage import damage_named
 from nwbflow.tools.repack.hdf5_contents import hdf5_contents
 from nwbflow.tools.repack.hdf5_files import rewrite_hdf5
 from nwbflow.tools.repack.opening import embedded, opened, outside, refuse_itself, refuse_linked, refuse_outside
@@ -152,12 +153,13 @@ class _Task:
         if self.wishes.source == "HDF5":
             self._look_at_file(self.contents.objects["/"].raw)
         manager = manager_of(self.contents, self.wishes.source, self.wishes.changed)
-        if self.wishes.same_hdf5:
-            receipt = rewrite_hdf5(
-                self.contents, Path(self.out), self.wishes, manager=manager, asked=self.asked, check=self.check
-            )
-        else:
-            receipt = self._through_hdmf(manager)
+        with damage_named(self.contents, self.wishes.moved):
+            if self.wishes.same_hdf5:
+                receipt = rewrite_hdf5(
+                    self.contents, Path(self.out), self.wishes, manager=manager, asked=self.asked, check=self.check
+                )
+            else:
+                receipt = self._through_hdmf(manager)
         done = self.comparison
         if done is None:
             raise AssertionError("a write that succeeded was compared")
